@@ -1,0 +1,347 @@
+"""The ASGI callable: a request's way through the server, in order.
+
+1. find the operation and the partition (one dictionary look-up for an exact path without a partition)
+2. control plane: check the token. All else, routed or not: take a slot, or wait for one
+3. read the body, when there is one
+4. the handler; 404 and 405 are handlers too, so that nothing can pass the layers by
+5. send the answer with its ids
+6. give the slot back, count, write the log line
+
+Nothing on that way makes a task, a timer or a closure unless the request has to wait (`exchange`).
+"""
+
+import hmac
+import logging
+import signal
+import threading
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+from asgi_fault.asgi import ASGIApplication, Header, Message, Receive, Response, Scope, Send, json_response
+from asgi_fault.config import ConfigError, Settings
+from asgi_fault.context import Context
+from asgi_fault.cors import Cors
+from asgi_fault.docs import Documents
+from asgi_fault.errors import (
+    HEAD_MAX,
+    AuthenticationFailed,
+    BadRequest,
+    HeadTooLarge,
+    HTTPError,
+    MethodNotAllowed,
+    NotFound,
+    Unexpected,
+    render,
+)
+from asgi_fault.exchange import Disconnected, Exchange
+from asgi_fault.observe.ids import pool, refill
+from asgi_fault.requestid import is_well_formed
+from asgi_fault.routes import DOCUMENT_PAGES, ROUTES
+from asgi_fault.routing import Handler, Operation, Router
+from asgi_fault.target import split_target
+from asgi_fault.version import __version__
+
+HEADERS_MAX = 256  # fields; ten times what browsers send
+LINGER = 2.0  # seconds
+LINGER_SIZE = 16 * 1024 * 1024  # bytes
+GONE: Response = (0, [], b"")
+"""The answer to a client that has left: none."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Application:
+    """The server as an ASGI callable.
+
+    Works with and without lifespan events. It changes nothing outside itself unless `owns_process` is set.
+
+    Args:
+        context: settings, clocks, log.
+        owns_process: it is the application of this process (`uvicorn asgi_fault:app`), not a guest in another's: it
+            chains the stop signals and mutes uvicorn's access log, which costs 2.3 times a whole request.
+    """
+
+    def __init__(self, context: Context, *, owns_process: bool = False) -> None:
+        settings = context.settings
+        routes = [route for route in ROUTES if settings.enable_docs or route.path not in DOCUMENT_PAGES]
+        router = Router(routes, refuse=self._refuse, options=self._options)
+        context.operations = [
+            operation for resource in router.resources for operation in (*resource.operations.values(), resource.other)
+        ]
+        context.documents = Documents(routes)
+        self.context = context
+        self._router = router
+        self._static = router.static
+        self._unmatched = router.unmatched.other
+        self._clock = context.clock
+        self._default = context.partitions.default
+        self._log = context.log
+        self._cors = Cors(settings.cors_origins) if settings.cors_enabled else None
+        self._token = settings.admin_token.encode()
+        if not self._token:
+            for operation in context.operations:
+                operation.guarded = False
+        self._owns_process = owns_process
+
+    # One long function on purpose: each call of another would cost a tenth of what everything here costs.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0912, PLR0915
+        """Serve one ASGI scope."""
+        if scope["type"] != "http":
+            await self._serve_other(scope, receive, send)
+            return
+        arrived_at = self._clock()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if len(pool) < 2:
+            refill()
+        correlation_id = pool.pop()
+        request_id = headers.get(b"x-request-id")
+        if request_id is None or not _accepts_id(request_id, scope, headers):
+            request_id = pool.pop()
+        partition = self._default
+        exchange = Exchange(self.context, scope, receive, headers, partition, arrived_at, request_id)
+
+        operation = self._unmatched
+        entered = False
+        status = 0
+        try:
+            try:
+                # 1. The operation and the partition.
+                resource = self._static.get(scope["path"])
+                if resource is None or b"x-fault-partition" in headers:
+                    operation = self._find(exchange)
+                    partition = exchange.partition
+                else:
+                    operation = resource.operations.get(scope["method"], resource.other)
+                operation.traffic.started += 1
+                # 2. The token, or a slot.
+                if operation.control:
+                    if operation.guarded:
+                        self._check_token(headers)
+                elif partition.slots.free > 0:
+                    partition.slots.free -= 1
+                    entered = True
+                else:
+                    await exchange.enter()
+                    entered = True
+                # 3. The body.
+                if len(b"".join(headers.values())) > HEAD_MAX or len(scope["headers"]) > HEADERS_MAX:
+                    _refuse_head()
+                if b"content-length" in headers or b"transfer-encoding" in headers:
+                    await exchange.read_body(self.context.settings.max_body)
+                # 4. The handler.
+                answer = operation.handler(exchange)
+                if type(answer) is not tuple:
+                    answer = await answer  # type: ignore[misc]
+            except Exception as error:  # noqa: BLE001 - the edge: whatever went wrong, the client gets an answer
+                answer = self._recover(exchange, operation, error)
+            # 5. The answer.
+            status, response_headers, body = answer
+            if status:
+                sent_headers: list[Header] = [
+                    *response_headers,
+                    (b"x-request-id", request_id),
+                    (b"x-correlation-id", correlation_id),
+                ]
+                if self._cors is not None and b"origin" in headers:
+                    sent_headers += self._cors.headers(headers[b"origin"])
+                await send({"type": "http.response.start", "status": status, "headers": sent_headers})
+                if status == 413:
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                    await exchange.linger(LINGER, LINGER_SIZE)
+                    body = b""
+                await send({"type": "http.response.body", "body": b"" if operation.head else body})
+        finally:
+            # 6. The slot, the counters, the log line.
+            if entered:
+                if partition.slots.waiters:
+                    partition.slots.release()
+                else:
+                    partition.slots.free += 1
+            if partition is not self._default:
+                partition.requests -= 1
+            seconds = self._clock() - arrived_at
+            operation.traffic.finish(status, seconds)
+            if self._log.debug_on:
+                self._log.request(scope["method"], exchange.path, status, seconds, request_id, correlation_id)
+
+    def _find(self, exchange: Exchange) -> Operation:
+        """The operation for anything but a plain hit in the static table; sets path, params, prefix and partition.
+
+        Raises:
+            BadRequest: the target or the partition's name makes no sense.
+            Unavailable: there is no room for another partition.
+        """
+        scope = exchange.scope
+        if scope["method"] == "CONNECT":
+            raise BadRequest("CONNECT is refused: this server is no proxy.")
+        target = split_target(scope)
+        exchange.locate(target.path, target.prefix)
+        name = target.partition
+        if name is None and b"x-fault-partition" in exchange.headers:
+            name = exchange.headers[b"x-fault-partition"].decode("latin-1")
+        if name is not None:
+            exchange.partition = self.context.partitions.get(name, exchange.arrived_at)
+        if exchange.partition is not self._default:
+            exchange.partition.requests += 1
+        resource, exchange.params = self._router.find(exchange.path)
+        return resource.operations.get(scope["method"], resource.other)
+
+    def _check_token(self, headers: dict[bytes, bytes]) -> None:
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
+            raise AuthenticationFailed(
+                "The control plane needs `Authorization: Bearer <SERVER_ADMIN_TOKEN>`.",
+                headers=[(b"www-authenticate", b'Bearer realm="asgi-fault"')],
+            )
+
+    def _recover(self, exchange: Exchange, operation: Operation, error: Exception) -> Response:
+        """The answer to a request whose handling raised `error`; `GONE` when there is nobody left to answer."""
+        if isinstance(error, Disconnected):
+            return GONE
+        if not isinstance(error, HTTPError):
+            self._log.failure(
+                "request.failed",
+                "Unexpected error",
+                error,
+                method=exchange.scope["method"],
+                path=exchange.path,
+                endpoint=operation.path,
+                request_id=exchange.request_id.decode("ascii"),
+            )
+            error = Unexpected("An unexpected error occurred")
+        errors = self.context.errors
+        key = (error.error, error.status)
+        errors[key] = errors.get(key, 0) + 1
+        as_problem = b"application/problem+json" in exchange.headers.get(b"accept", b"")
+        return render(error, exchange.request_id.decode("ascii"), as_problem=as_problem)
+
+    @staticmethod
+    def _refuse(allow: str) -> Handler:
+        """The handler of every method that a resource with this `Allow` does not have."""
+
+        def not_found(exchange: Exchange) -> Response:
+            details = {"path": exchange.path[:200], "hint": "GET / lists what there is."}
+            raise NotFound("Not Found", details=details)
+
+        def not_allowed(_: Exchange) -> Response:
+            raise MethodNotAllowed("Method Not Allowed", headers=[(b"allow", allow.encode())])
+
+        return not_allowed if allow else not_found
+
+    def _options(self, allow: str) -> Handler:
+        """The handler of OPTIONS: a preflight on any path, else what methods there are."""
+        refuse = self._refuse("")
+
+        def options(exchange: Exchange) -> Response | Awaitable[Response]:
+            headers = exchange.headers
+            if self._cors is not None and b"origin" in headers and b"access-control-request-method" in headers:
+                return self._cors.preflight(headers)
+            if not allow and exchange.path != "*":
+                return refuse(exchange)
+            return 204, [(b"allow", (allow or "GET, HEAD, POST, OPTIONS").encode())], b""
+
+        return options
+
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Everything that is not HTTP: the lifespan, and websockets, which are closed cleanly."""
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "asgi-fault speaks HTTP only"})
+        else:
+            raise ValueError(f"unknown ASGI scope type {scope['type']!r}")
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        restore: Callable[[], None] = lambda: None  # noqa: E731
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                if self._owns_process:
+                    loop = get_running_loop()
+                    self._log.buffer_on(loop)
+                    _mute_access_log()
+                    restore = self._chain_stop_signals(loop)
+                self._log.info("server.start", "Server started", version=__version__, **self._announced())
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                self.context.stopping.begin()
+                restore()
+                self._log.info("server.stop", "Server stopped", uptime_seconds=round(self.context.uptime(), 2))
+                self._log.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def _announced(self) -> dict[str, str]:
+        return {"url": self.context.settings.url} if self.context.settings.url else {}
+
+    def _chain_stop_signals(self, loop: AbstractEventLoop) -> Callable[[], None]:
+        """Have a stop signal wake everything that waits, before the server's own handler runs; returns the undoing."""
+        if threading.current_thread() is not threading.main_thread():
+            return lambda: None
+        chained: dict[int, tuple[Any, Any]] = {}
+        for number in SIGNALS:
+            previous = signal.getsignal(number)
+
+            def stop(signum: int, frame: Any, previous: Any = previous) -> None:
+                loop.call_soon_threadsafe(self.context.stopping.begin)
+                if callable(previous):
+                    previous(signum, frame)
+                elif previous == signal.SIG_DFL:
+                    signal.signal(signum, signal.SIG_DFL)
+                    signal.raise_signal(signum)
+
+            signal.signal(number, stop)
+            chained[number] = (stop, previous)
+
+        def restore() -> None:
+            for number, (ours, previous) in chained.items():
+                # Somebody who has taken over since then keeps the signal.
+                if signal.getsignal(number) is ours:
+                    signal.signal(number, previous)
+
+        return restore
+
+
+def _accepts_id(value: bytes, scope: Scope, headers: dict[bytes, bytes]) -> bool:
+    """Whether the client's id is well formed; a header that came twice must have said the same twice."""
+    if not is_well_formed(value):
+        return False
+    if len(headers) == len(scope["headers"]):
+        return True
+    return all(other == value for name, other in scope["headers"] if name == b"x-request-id")
+
+
+def _refuse_head() -> NoReturn:
+    raise HeadTooLarge(f"The header fields are larger than {HEAD_MAX} bytes, or more than {HEADERS_MAX}.")
+
+
+def _mute_access_log() -> None:
+    """Mute it: uvicorn looks at its access logger once a connection, so emptying it here is in time."""
+    access = logging.getLogger("uvicorn.access")
+    access.handlers.clear()
+    access.propagate = False
+
+
+def application_from_environment() -> ASGIApplication:
+    """The application of `uvicorn asgi_fault:app`, with settings from the environment and `.env`."""
+    try:
+        return Application(Context(Settings.load()), owns_process=True)
+    except ConfigError as error:
+        return _misconfigured(str(error))
+
+
+def _misconfigured(reason: str) -> ASGIApplication:
+    """An application that refuses to start, so that the server says why and ends without a traceback."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": f"asgi-fault cannot start:\n{reason}"})
+            return
+        status, headers, body = json_response(500, {"error": "ConfigurationError", "message": reason})
+        start: Message = {"type": "http.response.start", "status": status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    return application

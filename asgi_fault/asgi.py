@@ -1,0 +1,43 @@
+"""What an ASGI server hands us and what we hand back: type aliases, and a response as a plain triple.
+
+The shapes are those of the ASGI specification, HTTP & WebSocket message format 2.3.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+Header: TypeAlias = tuple[bytes, bytes]
+Response: TypeAlias = tuple[int, list[Header], bytes]
+"""Status, headers (names in lower case, content-length included), body. A plain tuple: it costs 30 ns to make,
+an instance of a class five times that, and every request makes one."""
+
+JSON = (b"content-type", b"application/json")
+TEXT = (b"content-type", b"text/plain; charset=utf-8")
+HTML = (b"content-type", b"text/html; charset=utf-8")
+
+
+def response(status: int, content_type: Header, body: bytes, *more: Header) -> Response:
+    """A response with its content-length, and `more` headers behind."""
+    return status, [content_type, (b"content-length", b"%d" % len(body)), *more], body
+
+
+def json_response(status: int, value: object, *more: Header) -> Response:
+    """`value` as compact JSON. For answers made at start-up or off the hot path."""
+    return response(status, JSON, to_json(value), *more)
+
+
+def to_json(value: object) -> bytes:
+    """Compact UTF-8 JSON; refuses NaN and infinity, which are not JSON (RFC 8259 section 6).
+
+    Raises:
+        ValueError: `value` holds NaN or an infinity, or refers to itself.
+        TypeError: `value` holds something JSON has no form for.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")

@@ -1,0 +1,277 @@
+"""The pieces of the pages that say what an operation is: heading, parameters, replies, curl line, form."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from asgi_fault.docs.markup import Markup, element, fragment, inline, prose
+
+HOST = "localhost:8000"
+"""Where a server started with the defaults listens. With JavaScript the page puts its own address in."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """One operation of the document, and what has to be known to show it."""
+
+    document: Mapping[str, Any]
+    method: str
+    path: str
+    operation: Mapping[str, Any]
+
+    @property
+    def anchor(self) -> str:
+        """Its id on the page."""
+        return str(self.operation["operationId"])
+
+    @property
+    def parameters(self) -> list[Mapping[str, Any]]:
+        """Its parameters, references resolved."""
+        return [resolve(self.document, parameter) for parameter in self.operation.get("parameters", ())]
+
+    @property
+    def needs_path(self) -> bool:
+        """Whether its URL is not known before a path parameter is."""
+        return any(parameter["in"] == "path" for parameter in self.parameters)
+
+
+def operations(document: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], list[Described]]]:
+    """Every tag with its operations, both in the order of the document."""
+    described = [
+        Described(document, method.upper(), path, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    ]
+    for tag in document.get("tags", ()):
+        yield tag, [one for one in described if one.operation["tags"][0] == tag["name"]]
+
+
+def resolve(document: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`node`, or what it refers to within the document."""
+    reference = node.get("$ref")
+    if reference is None:
+        return node
+    found: Any = document
+    for step in reference.removeprefix("#/").split("/"):
+        found = found[step]
+    return resolve(document, found)
+
+
+def relative(path: str) -> str:
+    """A link to `path` that holds below a mount point and below `/~NAME/`."""
+    return "." + path
+
+
+def badge(method: str) -> Markup:
+    """The method as a coloured word."""
+    return element("span", method, class_=f"method {method.lower()}")
+
+
+def heading(one: Described) -> Markup:
+    """Method, path and summary."""
+    return element(
+        "header",
+        element(
+            "h3",
+            badge(one.method),
+            element("span", one.path, class_="path"),
+            element("span", one.operation["summary"], class_="what"),
+        ),
+        element("a", "#", class_="anchor", href=f"#{one.anchor}", aria_label=f"Link to {one.method} {one.path}"),
+    )
+
+
+def description(one: Described) -> Markup:
+    """The description, when there is one."""
+    return prose(one.operation.get("description", ""))
+
+
+def parameter_table(one: Described) -> Markup:
+    """Name, place, type and meaning of every parameter."""
+    if not one.parameters:
+        return Markup()
+    rows = [
+        element(
+            "tr",
+            element("th", element("code", parameter["name"]), scope="row"),
+            element("td", parameter["in"]),
+            element(
+                "td",
+                element("span", type_of(parameter["schema"]), class_="kind"),
+                inline(parameter.get("description", "")),
+                element("span", " required", class_="needed") if parameter["required"] else "",
+            ),
+        )
+        for parameter in one.parameters
+    ]
+    head = element("tr", [element("th", name, scope="col") for name in ("Name", "In", "What")])
+    table = element("table", element("thead", head), element("tbody", rows))
+    # A region that scrolls has to be reachable by keyboard.
+    label = f"Parameters of {one.method} {one.path}"
+    scroll = element("div", table, class_="scroll", role="region", tabindex=0, aria_label=label)
+    return fragment(element("h4", "Parameters"), scroll)
+
+
+def type_of(schema: Mapping[str, Any]) -> str:
+    """A schema of one value in words: `integer, 0 to 30000, default 0`."""
+    words = [str(schema.get("type", "any"))]
+    if "minimum" in schema and "maximum" in schema:
+        words.append(f"{schema['minimum']} to {schema['maximum']}")
+    if "maxLength" in schema:
+        words.append(f"at most {schema['maxLength']} characters")
+    if "pattern" in schema:
+        words.append(f"matching {schema['pattern']}")
+    if "default" in schema:
+        words.append(f"default {schema['default']}")
+    return ", ".join(words)
+
+
+def replies(one: Described) -> Markup:
+    """The replies that are the operation's own with their examples, then links to those that all share."""
+    own: list[Markup] = []
+    shared: list[Markup] = []
+    for status, response in one.operation["responses"].items():
+        if "$ref" in response:
+            name = response["$ref"].rpartition("/")[2]
+            shared.append(element("a", status, href=f"#answer-{name}"))
+        else:
+            own.append(reply(status, response))
+    also = element("p", "Also, as on other operations: ", shared, class_="also") if shared else ""
+    return fragment(element("h4", "Answers"), own, also)
+
+
+def reply(status: str, response: Mapping[str, Any]) -> Markup:
+    """One answer: status, meaning, content types, example."""
+    content: Mapping[str, Any] = response.get("content", {})
+    examples = [_json(media["example"]) for media in content.values() if "example" in media]
+    return element(
+        "div",
+        element(
+            "p",
+            element("span", status, class_="status" if status < "400" else "status bad"),
+            inline(response["description"]),
+            element("span", " ", " or ".join(content), class_="type") if content else "",
+        ),
+        [element("pre", element("code", example), tabindex=0) for example in examples],
+        class_="reply",
+    )
+
+
+def shared_answers(document: Mapping[str, Any]) -> Markup:
+    """The answers that operations refer to, each where their links lead."""
+    statuses = {
+        response["$ref"]: status
+        for item in document["paths"].values()
+        for operation in item.values()
+        for status, response in operation["responses"].items()
+        if "$ref" in response
+    }
+    articles = [
+        element("article", reply(status, resolve(document, {"$ref": reference})), id=_answer_anchor(reference))
+        for reference, status in sorted(statuses.items(), key=lambda item: (item[1], item[0]))
+    ]
+    text = "What the layers in front of an operation answer. Nothing of the operation has run by then."
+    title = element("h2", "Shared answers", id="answers-title")
+    return element(
+        "section", title, prose(text), articles, class_="group", id="answers", aria_labelledby="answers-title"
+    )
+
+
+def curl_line(one: Described) -> Markup:
+    """A command to copy, with example values for what has to be given."""
+    path = one.path
+    for parameter in one.parameters:
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", _example(parameter))
+    words = ["curl", "-i", *(["-X", one.method] if one.method != "GET" else []), HOST + path]
+    return command(" ".join(shlex.quote(word) for word in words))
+
+
+def command(text: str) -> Markup:
+    """A command line with a button to copy it."""
+    copy = element("button", "Copy", type="button", class_="js-only", data_copy=True)
+    return element("div", element("pre", element("code", text), tabindex=0), copy, class_="curl")
+
+
+def form(one: Described) -> Markup:
+    """The form that sends a request.
+
+    Without JavaScript a browser can send neither headers nor path parameters; those inputs, or the whole form, then
+    stay away.
+    """
+    inputs = [_input(one, parameter) for parameter in one.parameters]
+    if one.operation.get("security"):
+        inputs.append(_token_input(one))
+    buttons = element(
+        "div",
+        element("button", "Send", type="submit"),
+        element("button", "Stop", type="button", data_stop=True, hidden=True),
+        class_="buttons",
+    )
+    made = element(
+        "form",
+        inputs,
+        buttons,
+        action=None if one.needs_path else relative(one.path),
+        method="get" if one.method == "GET" else "post",
+        aria_label=f"Send {one.method} {one.path}",
+        class_="js-only" if one.needs_path or one.method not in ("GET", "POST") else None,
+        data_method=one.method,
+        data_path=one.path,
+    )
+    answer = element("div", class_="answer", role="status", hidden=True)
+    return element("div", element("h4", "Try it"), made, answer)
+
+
+def _input(one: Described, parameter: Mapping[str, Any]) -> Markup:
+    name, where = parameter["name"], parameter["in"]
+    known = parameter.get("example", parameter["schema"].get("default"))
+    field = element(
+        "input",
+        id=f"{one.anchor}-{name}",
+        # Text, also for numbers: what is wrong on purpose has to get to the server.
+        type="text",
+        # Only a query can be sent by a form without JavaScript.
+        name=name if where == "query" else None,
+        value=None if known is None else str(known),
+        required=where == "path",
+        inputmode="numeric" if parameter["schema"].get("type") == "integer" else None,
+        autocomplete="off",
+        autocapitalize="off",
+        spellcheck="false",
+        data_in=where,
+        data_name=name,
+    )
+    return _label(name, f" {where}", field, js_only=where == "header")
+
+
+def _token_input(one: Described) -> Markup:
+    field = element(
+        "input",
+        id=f"{one.anchor}-token",
+        type="password",
+        autocomplete="off",
+        data_in="header",
+        data_name="Authorization",
+    )
+    return _label("SERVER_ADMIN_TOKEN", " when the server has one", field, js_only=True)
+
+
+def _label(name: str, hint: str, field: Markup, *, js_only: bool) -> Markup:
+    text = element("span", element("span", name, class_="name"), element("span", hint, class_="hint"))
+    return element("label", text, field, class_="js-only" if js_only else None)
+
+
+def _example(parameter: Mapping[str, Any]) -> str:
+    schema = parameter["schema"]
+    return str(parameter.get("example", schema.get("default", schema.get("minimum", "x"))))
+
+
+def _answer_anchor(reference: str) -> str:
+    return f"answer-{reference.rpartition('/')[2]}"
+
+
+def _json(example: object) -> str:
+    return example if isinstance(example, str) else json.dumps(example, indent=2, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""One file a surface: what the server answers when nothing goes wrong on purpose. Endpoints do not know each other."""
