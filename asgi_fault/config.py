@@ -30,6 +30,7 @@ def _setting(
 ) -> Any:
     return field(
         default=default,
+        repr=not secret,
         metadata={
             "help": text,
             "unit": unit,
@@ -143,7 +144,7 @@ def expectation(setting: "Field[Any]") -> str:
 def _shown(setting: "Field[Any]", value: object) -> str:
     if setting.metadata["secret"]:
         return "***" if value else ""
-    return str(value)
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def _parse(setting: "Field[Any]", text: str) -> Any:

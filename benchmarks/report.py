@@ -1,6 +1,6 @@
 """The results as Markdown tables: on the terminal, and between the markers of `benchmarks/README.md`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -8,7 +8,7 @@ from benchmarks.cases import CASES
 from benchmarks.errors import BenchmarkError
 from benchmarks.goals import Verdict, judge
 from benchmarks.results import Results
-from benchmarks.sockets import HALVES_TOLERANCE, Ratio, Slice
+from benchmarks.sockets import HALVES_TOLERANCE, ROUNDS_WITH_HALVES, Ratio, Slice
 
 README = Path(__file__).resolve().parent / "README.md"
 BEGIN = "<!-- results: begin -->"
@@ -19,7 +19,7 @@ def tables(results: Results) -> str:
     """The whole report."""
     parts = [
         _heading(results),
-        _goals(judge(results)),
+        _goals([each for each in judge(results) if each.measured or not results.options["only"]]),
         *(_sockets(results, load) for load in sorted({each.connections for each in results.slices})),
         _figures("In process, without a socket", "ns a request", results.in_process),
         _figures("Ids", "ns an id", results.ids),
@@ -63,7 +63,9 @@ def _heading(results: Results) -> str:
     )
 
 
-def _goals(verdicts: Iterable[Verdict]) -> str:
+def _goals(verdicts: Sequence[Verdict]) -> str:
+    if not verdicts:
+        return ""
     rows = [(each.goal.text, each.goal.gate_text, each.measured, each.word) for each in verdicts]
     return "### Goals\n\n" + _table(("goal", "gate", "measured (quartiles)", "verdict"), rows)
 
@@ -106,6 +108,8 @@ def _validity(results: Results) -> str:
     if not results.slices:
         return ""
     reasons = doubts(results)
+    if not reasons and results.options["rounds"] < ROUNDS_WITH_HALVES:
+        return "No bad answer; too few rounds to say whether the run is valid."
     if not reasons:
         return f"The run is valid: no bad answer, and the halves of no case differ by more than {HALVES_TOLERANCE:.0%}."
     return "**The run is INVALID and has to be repeated on a quieter machine:** " + "; ".join(reasons) + "."

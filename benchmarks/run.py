@@ -62,8 +62,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, E
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured, slice by slice")
     options = parser.parse_args(arguments)
-    if options.write and options.only:
-        parser.error("--write wants a whole run: leave out --only")
+    if options.write and (options.only or options.quick):
+        parser.error("--write wants a whole run: leave out --only and --quick")
     base = QUICK if options.quick else FULL
     effort = Effort(
         options.rounds or base.rounds,
@@ -96,7 +96,13 @@ def measure(parts: set[str], options: argparse.Namespace, effort: Effort) -> Res
         os.sched_setaffinity(0, {pinned[1]})
     where = "servers and generator share the cores" if pinned is None else "servers on one core, generator on another"
     about = {**machine.describe(), "load_before": machine.load_average(), "pinning": where}
-    shown = {"rounds": effort.rounds, "slice": effort.slice, "seed": options.seed, "quick": options.quick}
+    shown = {
+        "rounds": effort.rounds,
+        "slice": effort.slice,
+        "seed": options.seed,
+        "quick": options.quick,
+        "only": options.only,
+    }
     results = Results(about, shown)
     if "ids" in parts:
         progress("ids")

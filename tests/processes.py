@@ -35,23 +35,22 @@ class Runner:
         return self.arguments[0] == "asgi_fault"
 
 
+ADDRESS = ("--host", "127.0.0.1", "--port", "0")
+
+
 def serve(*options: str) -> Runner:
-    """`asgi-fault serve` with `options`."""
-    return Runner(
-        "serve" + "".join(option if option.startswith("--") else f"={option}" for option in options),
-        ("asgi_fault", "serve", "--host", "127.0.0.1", "--port", "0", *options),
-    )
+    """`asgi-fault serve` with `options`, on a free port."""
+    return Runner("serve", ("asgi_fault", "serve", *ADDRESS, *options))
 
 
 def _matrix() -> dict[str, Runner]:
     runners: dict[str, Runner] = {}
     for http in ("h11", "httptools"):
         for loop in ("asyncio", "uvloop"):
-            options = ("--http", http, "--loop", loop)
-            address = ("--host", "127.0.0.1", "--port", "0")
+            options = (*ADDRESS, "--http", http, "--loop", loop)
             ours, plain = f"serve-{http}-{loop}", f"uvicorn-{http}-{loop}"
-            runners[ours] = Runner(ours, ("asgi_fault", "serve", *address, *options))
-            runners[plain] = Runner(plain, ("uvicorn", "asgi_fault:app", *address, *options))
+            runners[ours] = Runner(ours, ("asgi_fault", "serve", *options))
+            runners[plain] = Runner(plain, ("uvicorn", "asgi_fault:app", *options))
     runners["hypercorn"] = Runner(
         "hypercorn", ("hypercorn", "asgi_fault:app", "--worker-class", "asyncio", "--bind", "127.0.0.1:0")
     )
@@ -125,6 +124,7 @@ class Server:
         self._folder = folder
         self.url = ""
         self.address = ("", 0)
+        self._checked = 0
 
     @property
     def out(self) -> str:
@@ -178,9 +178,10 @@ class Server:
         return float(found[1])
 
     def assert_no_defect(self) -> None:
-        """Nothing it wrote looks like a crash."""
+        """It lives or has ended by itself, and nothing it wrote since the last check looks like a crash."""
         text = self.out + self.err
-        assert not [word for word in DEFECTS if word in text], text[-6000:]
+        new, self._checked = text[self._checked :] if len(text) >= self._checked else text, len(text)
+        assert not [word for word in DEFECTS if word in new], new[-6000:]
 
 
 @contextlib.contextmanager

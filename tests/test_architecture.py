@@ -32,7 +32,11 @@ LAYERS = (
     {"cli"},
     {"__main__"},
 )
-OUTSIDE = {"asgi_fault.cli": {"click", "uvicorn"}, "asgi_fault.config": {"dotenv"}, "asgi_fault.faults.wire": {"uvicorn"}}
+OUTSIDE = {
+    "asgi_fault.cli": {"click", "uvicorn"},
+    "asgi_fault.config": {"dotenv"},
+    "asgi_fault.faults.wire": {"uvicorn"},
+}
 
 
 def modules() -> dict[str, Path]:

@@ -377,14 +377,6 @@ def test_every_container_runs_with_the_fewest_rights(compose: dict[str, Any], se
     assert definition.get("read_only", False) is (service != "test-server-dev")
 
 
-def test_docker_compose_accepts_the_file() -> None:
-    if not shutil.which("docker") or run("docker", "compose", "version").returncode:
-        pytest.skip("no `docker compose` here")
-    profiles = ("--profile", "dev", "--profile", "load-test")
-    done = run("docker", "compose", "-f", str(COMPOSE_FILE), *profiles, "config", "-q")
-    assert done.returncode == 0, done.stderr
-
-
 # --- the load test's script ---
 
 
@@ -422,7 +414,9 @@ def url(handler: type[EveryFifthFails]) -> Iterator[str]:
         thread.join()
 
 
-needs_curl = pytest.mark.skipif(not (shutil.which("curl") and shutil.which("sh")), reason="no curl, or no sh, here")
+needs_curl = pytest.mark.skipif(
+    "CI" not in os.environ and not (shutil.which("curl") and shutil.which("sh")), reason="no curl, or no sh, here"
+)
 
 
 def load_test(**environment: str) -> "subprocess.CompletedProcess[str]":

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,9 +89,20 @@ def description(one: Described) -> Markup:
 
 
 def parameter_table(one: Described) -> Markup:
-    """Name, place, type and meaning of every parameter."""
-    if not one.parameters:
-        return Markup()
+    """The parameters that are the operation's own, then links to those that it shares with others."""
+    listed = one.operation.get("parameters", ())
+    own = [parameter for parameter in listed if "$ref" not in parameter]
+    shared = [parameter["$ref"] for parameter in listed if "$ref" in parameter]
+    links = [
+        element("a", resolve(one.document, {"$ref": reference})["name"], href=f"#{_anchor(reference)}")
+        for reference in shared
+    ]
+    table = _table(own, f"Parameters of {one.method} {one.path}") if own else ""
+    also = element("p", "Also, as on other operations: ", links, class_="also") if links else ""
+    return fragment(element("h4", "Parameters"), table, also) if listed else Markup()
+
+
+def _table(parameters: Iterable[Mapping[str, Any]], label: str) -> Markup:
     rows = [
         element(
             "tr",
@@ -104,14 +115,10 @@ def parameter_table(one: Described) -> Markup:
                 element("span", " required", class_="needed") if parameter["required"] else "",
             ),
         )
-        for parameter in one.parameters
+        for parameter in parameters
     ]
     head = element("tr", [element("th", name, scope="col") for name in ("Name", "In", "What")])
-    table = element("table", element("thead", head), element("tbody", rows))
-    # A region that scrolls has to be reachable by keyboard.
-    label = f"Parameters of {one.method} {one.path}"
-    scroll = element("div", table, class_="scroll", role="region", tabindex=0, aria_label=label)
-    return fragment(element("h4", "Parameters"), scroll)
+    return element("table", element("thead", head), element("tbody", rows), aria_label=label)
 
 
 def type_of(schema: Mapping[str, Any]) -> str:
@@ -131,14 +138,13 @@ def type_of(schema: Mapping[str, Any]) -> str:
 def replies(one: Described) -> Markup:
     """The replies that are the operation's own with their examples, then links to those that all share."""
     own: list[Markup] = []
-    shared: list[Markup] = []
+    links: list[Markup] = []
     for status, response in one.operation["responses"].items():
         if "$ref" in response:
-            name = response["$ref"].rpartition("/")[2]
-            shared.append(element("a", status, href=f"#answer-{name}"))
+            links.append(element("a", status, href=f"#{_anchor(response['$ref'])}"))
         else:
             own.append(reply(status, response))
-    also = element("p", "Also, as on other operations: ", shared, class_="also") if shared else ""
+    also = element("p", "Also, as on other operations: ", links, class_="also") if links else ""
     return fragment(element("h4", "Answers"), own, also)
 
 
@@ -159,24 +165,29 @@ def reply(status: str, response: Mapping[str, Any]) -> Markup:
     )
 
 
-def shared_answers(document: Mapping[str, Any]) -> Markup:
-    """The answers that operations refer to, each where their links lead."""
-    statuses = {
-        response["$ref"]: status
-        for item in document["paths"].values()
-        for operation in item.values()
-        for status, response in operation["responses"].items()
-        if "$ref" in response
-    }
+def shared(document: Mapping[str, Any]) -> Markup:
+    """The parameters and answers that operations refer to, each where their links lead."""
+    statuses: dict[str, str] = {}
+    parameters: dict[str, Mapping[str, Any]] = {}
+    for item in document["paths"].values():
+        for operation in item.values():
+            for parameter in operation.get("parameters", ()):
+                if "$ref" in parameter:
+                    parameters[parameter["$ref"]] = resolve(document, parameter)
+            for status, response in operation["responses"].items():
+                if "$ref" in response:
+                    statuses[response["$ref"]] = status
     articles = [
-        element("article", reply(status, resolve(document, {"$ref": reference})), id=_answer_anchor(reference))
+        element("article", _table([parameter], "Shared parameter"), id=_anchor(reference))
+        for reference, parameter in parameters.items()
+    ]
+    articles += [
+        element("article", reply(status, resolve(document, {"$ref": reference})), id=_anchor(reference))
         for reference, status in sorted(statuses.items(), key=lambda item: (item[1], item[0]))
     ]
-    text = "What the layers in front of an operation answer. Nothing of the operation has run by then."
-    title = element("h2", "Shared answers", id="answers-title")
-    return element(
-        "section", title, prose(text), articles, class_="group", id="answers", aria_labelledby="answers-title"
-    )
+    text = "What operations take and answer alike; each links here to what applies to it."
+    title = element("h2", "All operations", id="shared-title")
+    return element("section", title, prose(text), articles, class_="group", id="shared", aria_labelledby="shared-title")
 
 
 def curl_line(one: Described) -> Markup:
@@ -217,12 +228,12 @@ def form(one: Described) -> Markup:
         action=None if one.needs_path else relative(one.path),
         method="get" if one.method == "GET" else "post",
         aria_label=f"Send {one.method} {one.path}",
-        class_="js-only" if one.needs_path or one.method not in ("GET", "POST") else None,
         data_method=one.method,
         data_path=one.path,
     )
     answer = element("div", class_="answer", role="status", hidden=True)
-    return element("div", element("h4", "Try it"), made, answer)
+    only = "js-only" if one.needs_path or one.method not in ("GET", "POST") else None
+    return element("div", element("h4", "Try it"), made, answer, class_=only)
 
 
 def _input(one: Described, parameter: Mapping[str, Any]) -> Markup:
@@ -269,8 +280,10 @@ def _example(parameter: Mapping[str, Any]) -> str:
     return str(parameter.get("example", schema.get("default", schema.get("minimum", "x"))))
 
 
-def _answer_anchor(reference: str) -> str:
-    return f"answer-{reference.rpartition('/')[2]}"
+def _anchor(reference: str) -> str:
+    """The id of what `#/components/KIND/NAME` refers to."""
+    kind, _, name = reference.removeprefix("#/components/").partition("/")
+    return f"{kind}-{name}"
 
 
 def _json(example: object) -> str:

@@ -24,7 +24,7 @@
     code.textContent = code.textContent.replace(/localhost:8000\//, () => base);
   }
 
-  const quoted = (word) => /^[\w@%+=:,./-]+$/.test(word) ? word : "'" + word.replaceAll("'", "'\\''") + "'";
+  const quoted = (word) => /^[\w@%+=:,.~/-]+$/.test(word) ? word : "'" + word.replaceAll("'", "'\\''") + "'";
 
   const requestOf = (form) => {
     let target = form.dataset.path.slice(1);
@@ -90,7 +90,7 @@
       const status = line("p", "line", "");
       status.append(
         line("span", response.ok ? "status" : "status bad", response.status + " " + response.statusText),
-        "in " + elapsed(),
+        " in " + elapsed(),
       );
       const type = response.headers.get("content-type") || "";
       const fields = [...response.headers].map(([name, value]) => name + ": " + value).join("\n");

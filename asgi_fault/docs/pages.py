@@ -24,7 +24,7 @@ from asgi_fault.docs.blocks import (
     parameter_table,
     relative,
     replies,
-    shared_answers,
+    shared,
 )
 from asgi_fault.docs.markup import Child, Markup, element, fragment, prose, raw
 
@@ -73,7 +73,7 @@ def docs_page(document: Mapping[str, Any]) -> str:
         prose(document["info"].get("description", "")),
         element("noscript", prose(NO_SCRIPT)),
         groups,
-        shared_answers(document),
+        shared(document),
         id="main",
     )
     body = element("div", _contents(document), main, class_="columns")
@@ -106,7 +106,7 @@ def reference_page(document: Mapping[str, Any]) -> str:
         prose(document["info"].get("description", "")),
         _contents(document),
         groups,
-        shared_answers(document),
+        shared(document),
         _schemas(document),
         id="main",
         class_="narrow reference",
@@ -215,8 +215,8 @@ def _contents(document: Mapping[str, Any]) -> Markup:
         )
         for tag, members in operations(document)
     ]
-    more = element("ul", element("li", element("a", "Shared answers", href="#answers")))
-    return element("nav", groups, element("div", element("h2", "all"), more), class_="contents", aria_label="Contents")
+    more = element("div", element("h2", element("a", "all operations", href="#shared")))
+    return element("nav", groups, more, class_="contents", aria_label="Contents")
 
 
 def _group(tag: Mapping[str, Any], content: Child) -> Markup:

@@ -112,7 +112,7 @@ class Log:
         """The line of one finished request, at DEBUG: ask `debug_on` first."""
         milliseconds = seconds * 1000
         if self._console:
-            text = f"{method} {path!r} {status} {milliseconds:.2f} ms"
+            text = f"{quote(method)[1:-1]} {quote(path)[1:-1]} {status} {milliseconds:.2f} ms"
             self._put(f"{self._timestamp()} DEBUG   {text} request_id={request_id.decode('ascii')}\n")
             return
         self._put(

@@ -113,7 +113,7 @@ class ErrorMiddleware(BaseHTTPMiddleware):
         """Go on, and answer what was raised."""
         try:
             return await call_next(request)
-        except Exception as error:  # noqa: BLE001 - the edge of the peer
+        except Exception as error:
             log.exception("request.failed", path=request.url.path, error=str(error))
             return JSONResponse({"detail": "Internal server error"}, status_code=500)
 

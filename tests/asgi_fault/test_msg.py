@@ -218,7 +218,9 @@ def test_the_least_recently_used_entry_makes_room() -> None:
 
 def test_first_requests_of_one_key_that_come_together_share_one_id() -> None:
     async def test(world: World) -> None:
-        answers = await asyncio.gather(*(world.client.get(f"/msg?delay={100 * i}", **key("k")) for i in range(5, 0, -1)))
+        answers = await asyncio.gather(
+            *(world.client.get(f"/msg?delay={100 * i}", **key("k")) for i in range(5, 0, -1))
+        )
         assert len({answer.body for answer in answers}) == 1
         assert {answer.status for answer in answers} == {200}
         assert world.context.clock() == pytest.approx(1000.5), "all have the leader's answer when the leader has it"
@@ -269,9 +271,7 @@ def test_when_the_leader_times_out_a_follower_leads_and_nothing_of_the_leader_is
 def test_a_follower_that_leaves_is_not_asked_to_lead() -> None:
     async def test(world: World) -> None:
         leaves = [asyncio.Event() for _ in range(3)]
-        tasks = [
-            asyncio.create_task(world.client.get("/msg?delay=9000", leave=leave, **key("k"))) for leave in leaves
-        ]
+        tasks = [asyncio.create_task(world.client.get("/msg?delay=9000", leave=leave, **key("k"))) for leave in leaves]
         last = asyncio.create_task(world.client.get("/msg?delay=9000", **key("k")))
         await asyncio.sleep(1)
         leaves[1].set()
@@ -288,9 +288,7 @@ def test_a_follower_that_leaves_is_not_asked_to_lead() -> None:
 def test_leader_and_followers_leaving_in_the_same_instant_leave_nothing_behind() -> None:
     async def test(world: World) -> None:
         leave = asyncio.Event()
-        tasks = [
-            asyncio.create_task(world.client.get("/msg?delay=9000", leave=leave, **key("k"))) for _ in range(20)
-        ]
+        tasks = [asyncio.create_task(world.client.get("/msg?delay=9000", leave=leave, **key("k"))) for _ in range(20)]
         await asyncio.sleep(1)
         leave.set()
         assert {(await task).status for task in tasks} == {0}
