@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ import httpx
 ROOT = Path(__file__).resolve().parent.parent
 BOUND = 20.0  # seconds; far beyond what anything here takes, so only a hang meets it
 POLL = 0.02  # seconds
+PLAIN: dict[str, Any] = {"verify": False, "trust_env": False, "timeout": BOUND}
+"""Options of every httpx client here: no proxy, and no time spent on loading certificates."""
 LISTENING = re.compile(rb"(https?)://[\w.\[\]:]+?:(\d+)")
 DEFECTS = ("Traceback", "was never retrieved", "was never awaited", "Task was destroyed")
 
@@ -29,10 +30,6 @@ class Runner:
 
     name: str
     arguments: tuple[str, ...]
-
-    @property
-    def is_ours(self) -> bool:
-        return self.arguments[0] == "asgi_fault"
 
 
 ADDRESS = ("--host", "127.0.0.1", "--port", "0")
@@ -115,16 +112,18 @@ class Server:
     """A running server process.
 
     Attributes:
+        name: of its runner.
         url: `http://127.0.0.1:port`, without a slash at the end.
         address: the same for a socket.
     """
 
-    def __init__(self, process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    def __init__(self, name: str, process: "subprocess.Popen[bytes]", folder: Path) -> None:
+        self.name = name
         self.process = process
         self._folder = folder
         self.url = ""
         self.address = ("", 0)
-        self._checked = 0
+        self._checked = {"out": 0, "err": 0}
 
     @property
     def out(self) -> str:
@@ -150,7 +149,7 @@ class Server:
         def answers() -> bool:
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.out}{self.err}"
             try:
-                return httpx.get(self.url + "/health", verify=False, trust_env=False).status_code < 500
+                return httpx.get(self.url + "/health", **PLAIN).status_code < 500
             except httpx.TransportError:
                 return False
 
@@ -168,20 +167,21 @@ class Server:
     def client(self, partition: str = "", **options: Any) -> httpx.Client:
         """A client for this server that picks `partition` by its URL."""
         base = f"{self.url}/~{partition}" if partition else self.url
-        return httpx.Client(base_url=base, trust_env=False, timeout=BOUND, **options)
+        return httpx.Client(base_url=base, **PLAIN, **options)
 
     def metric(self, name: str) -> float:
         """The value of a metric without labels."""
-        text = httpx.get(self.url + "/metrics", trust_env=False, timeout=BOUND).text
+        text = httpx.get(self.url + "/metrics", **PLAIN).text
         found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
         assert found is not None, f"/metrics has no {name}"
         return float(found[1])
 
     def assert_no_defect(self) -> None:
-        """It lives or has ended by itself, and nothing it wrote since the last check looks like a crash."""
-        text = self.out + self.err
-        new, self._checked = text[self._checked :] if len(text) >= self._checked else text, len(text)
-        assert not [word for word in DEFECTS if word in new], new[-6000:]
+        """Nothing it wrote since the last check looks like a crash."""
+        for stream, text in (("out", self.out), ("err", self.err)):
+            new = text[self._checked[stream] :]
+            self._checked[stream] = len(text)
+            assert not [word for word in DEFECTS if word in new], new[-6000:]
 
 
 @contextlib.contextmanager
@@ -205,7 +205,7 @@ def running(
                 stderr=err,
                 start_new_session=True,
             )
-        server = Server(process, folder)
+        server = Server(runner.name, process, folder)
         try:
             if wait:
                 server.wait_until_it_answers()
@@ -214,15 +214,23 @@ def running(
             _kill(process)
 
 
+class Pool(contextlib.ExitStack):
+    """Servers that several tests share: each is started when it is first asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._servers: dict[str, Server] = {}
+
+    def __getitem__(self, name: str) -> Server:
+        if name not in self._servers:
+            self._servers[name] = self.enter_context(running(RUNNERS[name]))
+        server = self._servers[name]
+        assert server.process.poll() is None, f"{name} has ended:\n{server.out}{server.err}"
+        return server
+
+
 def _kill(process: "subprocess.Popen[bytes]") -> None:
     """End the whole process group: reloaders and workers have children."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def free_port() -> int:
-    """A port nobody listened on a moment ago; only for commands that cannot take port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -57,21 +57,8 @@ class Connection:
         return True
 
     def dribble(self, pieces: Iterable[bytes]) -> bool:
-        """Send piece after piece, until the peer closes or says something."""
-        self._socket.settimeout(0)
-        try:
-            for piece in pieces:
-                with contextlib.suppress(BlockingIOError):
-                    self._socket.recv(1, socket.MSG_PEEK)
-                    return False
-                self._socket.settimeout(TIMEOUT)
-                self._socket.sendall(piece)
-                self._socket.settimeout(0)
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        finally:
-            self._socket.settimeout(TIMEOUT)
-        return True
+        """Send piece after piece; stops and returns False when the peer says something or closes."""
+        return all(not self.has_data() and self.send(piece) for piece in pieces)
 
     def receive(self) -> bytes:
         """What comes next; empty when the connection has ended."""
@@ -79,6 +66,19 @@ class Connection:
             return self._socket.recv(65536)
         except ConnectionResetError:
             return b""
+
+    def has_data(self) -> bool:
+        """Whether something has arrived, or the peer has closed; does not wait."""
+        self._socket.settimeout(0)
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+        finally:
+            self._socket.settimeout(TIMEOUT)
+        return True
 
     def read_reply(self, method: str = "GET") -> Reply:
         """The next answer, to a request with `method`; `CLOSED` when the connection ends before it is complete."""

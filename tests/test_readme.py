@@ -1,0 +1,107 @@
+"""Every command and every snippet of the README, run against a real server; and its tables against the code."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from asgi_fault.config import Settings, variable_of
+from asgi_fault.routes import ROUTES
+from tests.processes import running, serve
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Commands that do not end by themselves; each is started by a test of its own.
+SERVERS = {"make run", "asgi-fault serve --port 0 --max-concurrency 10", "uvicorn asgi_fault:app"}
+
+
+def transcripts() -> list[tuple[str, str]]:
+    """The commands of the console blocks with the output that the README shows."""
+    found = []
+    for language, text in BLOCKS:
+        if language == "console":
+            for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+                command, _, output = part.partition("\n")
+                found.append((command, output))
+    return found
+
+
+@pytest.fixture(scope="module")
+def readme_server() -> Iterator[str]:
+    """Host and port of a running server."""
+    with running(serve()) as server:
+        yield server.url.removeprefix("http://")
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def test_the_transcripts_are_what_happens(readme_server: str, environment: dict[str, str], tmp_path: Path) -> None:
+    commands = [(command, output) for command, output in transcripts() if command not in SERVERS]
+    assert len(commands) > 8
+    for command, expected in commands:
+        done = subprocess.run(
+            ["bash", "-c", command.replace("localhost:8000", readme_server)],
+            capture_output=True, text=True, timeout=30, cwd=tmp_path, env=environment, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (command, done.stderr)
+        if expected:
+            assert UUID.sub("<uuid>", done.stdout).rstrip() == expected.rstrip(), command
+
+
+def test_the_python_snippets_run(readme_server: str) -> None:
+    snippets = [text for language, text in BLOCKS if language == "python"]
+    assert snippets
+    for text in snippets:
+        code = text.replace("localhost:8000", readme_server)
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_make_run_and_make_test_are_what_they_say(environment: dict[str, str]) -> None:
+    for target, command in (("run", "asgi-fault serve"), ("test", "-m pytest"), ("bench", "benchmarks/run.py")):
+        done = subprocess.run(
+            ["make", "-n", target], capture_output=True, text=True, cwd=ROOT, env=environment, check=True
+        )
+        assert command in done.stdout
+
+
+def test_make_help_lists_every_target(environment: dict[str, str]) -> None:
+    listed = subprocess.run(
+        ["make", "help"], capture_output=True, text=True, cwd=ROOT, env=environment, check=True
+    ).stdout
+    for target in (
+        "help install dev run test check soak bench format lint typecheck ci docker-build docker-server docker-test"
+    ).split():
+        assert re.search(rf"^ +{target} ", listed, re.MULTILINE), target
+
+
+def test_the_table_of_settings_is_the_code() -> None:
+    rows = dict(re.findall(r"^\| `(SERVER_\w+)` \|([^|]*)\|", README, re.MULTILINE))
+    expected = {}
+    for setting in fields(Settings):
+        value = ",".join(setting.default) if isinstance(setting.default, tuple) else setting.default
+        expected[variable_of(setting.name)] = f"{value:g}" if isinstance(value, float) else str(value)
+    assert {name: value.strip() for name, value in rows.items()} == expected
+
+
+def test_the_table_of_surfaces_is_the_code() -> None:
+    rows = re.findall(r"^\| (\w+) \| `(/[^`]*)` \|", README, re.MULTILINE)
+    assert set(rows) == {(route.method, route.path) for route in ROUTES}
+
+
+def test_links_lead_somewhere() -> None:
+    for page in ROOT.glob("*.md"):
+        for link in re.findall(r"\]\(((?!https?:)[^)#]+)", page.read_text()):
+            assert (ROOT / link).exists(), f"{page.name} links {link}"
