@@ -35,7 +35,8 @@ from asgi_fault.errors import (
     render,
 )
 from asgi_fault.exchange import Disconnected, Exchange
-from asgi_fault.observe.ids import pool, refill
+from asgi_fault.observe.ids import new_id, take
+from asgi_fault.observe.metrics import BOUNDS
 from asgi_fault.requestid import is_well_formed
 from asgi_fault.routes import DOCUMENT_PAGES, ROUTES
 from asgi_fault.routing import Handler, Operation, Router
@@ -45,6 +46,7 @@ from asgi_fault.version import __version__
 HEADERS_MAX = 256  # fields; ten times what browsers send
 LINGER = 2.0  # seconds
 LINGER_SIZE = 16 * 1024 * 1024  # bytes
+QUICK = BOUNDS[0]
 GONE: Response = (0, [], b"")
 """The answer to a client that has left: none."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -91,12 +93,18 @@ class Application:
             return
         arrived_at = self._clock()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        if len(pool) < 2:
-            refill()
-        correlation_id = pool.pop()
         request_id = headers.get(b"x-request-id")
-        if request_id is None or not _accepts_id(request_id, scope, headers):
-            request_id = pool.pop()
+        if request_id is not None and not is_well_formed(request_id):
+            request_id = None
+        if len(headers) != len(scope["headers"]) and _differs(b"x-request-id", scope):
+            request_id = None
+        try:
+            correlation_id = take()
+            if request_id is None:
+                request_id = take()
+        except IndexError:
+            correlation_id = new_id()
+            request_id = request_id or new_id()
         partition = self._default
         exchange = Exchange(self.context, scope, receive, headers, partition, arrived_at, request_id)
 
@@ -124,7 +132,7 @@ class Application:
                     await exchange.enter()
                     entered = True
                 # 3. The body.
-                if len(b"".join(headers.values())) > HEAD_MAX or len(scope["headers"]) > HEADERS_MAX:
+                if sum(map(len, headers.values())) > HEAD_MAX or len(scope["headers"]) > HEADERS_MAX:
                     _refuse_head()
                 if b"content-length" in headers or b"transfer-encoding" in headers:
                     await exchange.read_body(self.context.settings.max_body)
@@ -160,7 +168,12 @@ class Application:
             if partition is not self._default:
                 partition.requests -= 1
             seconds = self._clock() - arrived_at
-            operation.traffic.finish(status, seconds)
+            traffic = operation.traffic
+            traffic.seconds += seconds
+            if status == 200 and seconds <= QUICK:
+                traffic.quick += 1
+            else:
+                traffic.finish(status, seconds)
             if self._log.debug_on:
                 self._log.request(scope["method"], exchange.path, status, seconds, request_id, correlation_id)
 
@@ -303,13 +316,9 @@ class Application:
         return restore
 
 
-def _accepts_id(value: bytes, scope: Scope, headers: dict[bytes, bytes]) -> bool:
-    """Whether the client's id is well formed; a header that came twice must have said the same twice."""
-    if not is_well_formed(value):
-        return False
-    if len(headers) == len(scope["headers"]):
-        return True
-    return all(other == value for name, other in scope["headers"] if name == b"x-request-id")
+def _differs(name: bytes, scope: Scope) -> bool:
+    """Whether the header `name` came more than once and not always the same."""
+    return len({value for key, value in scope["headers"] if key == name}) > 1
 
 
 def _refuse_head() -> NoReturn:

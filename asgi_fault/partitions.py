@@ -23,6 +23,7 @@ class Partition:
     """The state of one partition.
 
     Attributes:
+        induced: the failures that `/fail` has set; None when there were none since the last reset.
         requests: how many requests are under way; not counted for the default partition, which is never forgotten.
         used_at: the arrival of its latest request, seconds of the server's clock.
     """
@@ -32,14 +33,14 @@ class Partition:
     def __init__(self, name: str, settings: Settings, now: float) -> None:
         self.name = name
         self.slots = Slots(settings.max_concurrency)
-        self.induced = InducedFailures()
+        self.induced: InducedFailures | None = None
         self.cache = IdempotencyCache(settings.cache_max_size, settings.cache_ttl_seconds)
         self.requests = 0
         self.used_at = now
 
     def holds_fault(self, now: float) -> bool:
         """Whether somebody still relies on a failure set here."""
-        return self.induced.remaining > 0 or self.induced.seconds_left(now) > 0
+        return self.induced is not None and self.induced.is_active(now)
 
 
 class Partitions:

@@ -192,7 +192,7 @@ def running(
     cwd: Path | None = None,
     wait: bool = True,
 ) -> Iterator[Server]:
-    """`runner` as a process of its own, in an empty folder unless `cwd` is given. It and its children die with the block."""
+    """`runner` as a process in an empty folder, unless `cwd` is given. It and its children die with the block."""
     with tempfile.TemporaryDirectory() as folder_name:
         folder = Path(folder_name)
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:

@@ -5,7 +5,15 @@ The shapes are those that `errors.render` writes; a test sends real requests and
 
 from typing import Any
 
-from asgi_fault.errors import BadRequest, BodyTooLarge, RequestTimedOut, Unavailable, ValidationFailed
+from asgi_fault.errors import (
+    HEAD_MAX,
+    BadRequest,
+    BodyTooLarge,
+    HeadTooLarge,
+    RequestTimedOut,
+    Unavailable,
+    ValidationFailed,
+)
 from asgi_fault.partitions import NAME
 
 JSON = "application/json"
@@ -190,6 +198,11 @@ RESPONSES: dict[str, Any] = {
             "detail": [_VIOLATION],
             "details": {"validation_errors": [_VIOLATION]},
         },
+    ),
+    "HeadTooLarge": _answer(
+        "The header fields are too large together, or too many.",
+        "Error",
+        _error(431, HeadTooLarge.error, f"The header fields are larger than {HEAD_MAX} bytes, or more than 256."),
     ),
     "Unavailable": _answer(
         "All slots of the partition are taken and too many requests wait, there is no room for one more partition, "

@@ -116,6 +116,7 @@ def _shared_answers(route: Route) -> Iterable[tuple[int, str]]:
     yield 413, "BodyTooLarge"
     if route.parameters:
         yield 422, "ValidationFailed"
+    yield 431, "HeadTooLarge"
     yield 503, "NoRoom" if route.control else "Unavailable"
 
 

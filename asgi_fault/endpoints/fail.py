@@ -3,6 +3,7 @@
 from asgi_fault.asgi import Response, json_response
 from asgi_fault.errors import ValidationFailed
 from asgi_fault.exchange import Exchange
+from asgi_fault.faults.induced import InducedFailures
 from asgi_fault.parameters import Integer, Violation
 
 COUNT = Integer(name="n", where="path", low=0, high=1000, description="How many requests are to fail.")
@@ -12,7 +13,7 @@ SECONDS = Integer(name="s", where="path", low=0, high=3600, description="For how
 def fail_count(exchange: Exchange) -> Response:
     """Fail the next n requests; replaces an earlier count."""
     count = _path_parameter(exchange, COUNT)
-    exchange.partition.induced.fail_count(count)
+    _induced(exchange).fail_count(count)
     _log_set(exchange, fail_requests_count=count)
     return json_response(200, {"message": f"Server will fail the next {count} requests", "fail_requests_count": count})
 
@@ -21,7 +22,7 @@ def fail_duration(exchange: Exchange) -> Response:
     """Fail every request for s seconds from now on."""
     seconds = _path_parameter(exchange, SECONDS)
     context = exchange.context
-    exchange.partition.induced.fail_until(exchange.arrived_at + seconds, context.wall_clock() + seconds)
+    _induced(exchange).fail_until(exchange.arrived_at + seconds, context.wall_clock() + seconds)
     _log_set(exchange, duration_seconds=seconds)
     return json_response(
         200,
@@ -31,23 +32,30 @@ def fail_duration(exchange: Exchange) -> Response:
 
 def fail_reset(exchange: Exchange) -> Response:
     """Stop failing."""
-    exchange.partition.induced.reset()
+    exchange.partition.induced = None
     exchange.context.log.info("fault.reset", "Failure modes reset", partition=exchange.partition.name)
     return json_response(200, {"message": "All failure modes have been reset", "status": "normal_operation"})
 
 
 def fail_status(exchange: Exchange) -> Response:
     """Tell what is still going to fail; uses nothing up."""
-    induced = exchange.partition.induced
-    seconds_left = induced.seconds_left(exchange.arrived_at)
-    failing = induced.remaining > 0 or seconds_left > 0
+    induced = exchange.partition.induced or InducedFailures()
+    failing = induced.is_active(exchange.arrived_at)
     status = {
         "fail_requests_count": induced.remaining,
         "fail_until_timestamp": induced.until_timestamp,
-        "duration_remaining_seconds": round(seconds_left, 3),
+        "duration_remaining_seconds": round(induced.seconds_left(exchange.arrived_at), 3),
         "currently_failing": failing,
     }
     return json_response(200, {"failure_status": status, "currently_failing": failing})
+
+
+def _induced(exchange: Exchange) -> InducedFailures:
+    """The failure modes of the partition, made when there are none."""
+    partition = exchange.partition
+    if partition.induced is None:
+        partition.induced = InducedFailures()
+    return partition.induced
 
 
 def _path_parameter(exchange: Exchange, parameter: Integer) -> int:

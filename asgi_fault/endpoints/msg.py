@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from asgi_fault.asgi import JSON, Response
 from asgi_fault.errors import InducedFailure, ValidationFailed
 from asgi_fault.exchange import Exchange
-from asgi_fault.observe.ids import new_id
+from asgi_fault.observe.ids import new_id, take
 from asgi_fault.parameters import Integer, Violation
 from asgi_fault.requestid import REQUEST_ID
 from asgi_fault.stores.idempotency import Flight
@@ -33,13 +33,20 @@ def get_msg(exchange: Exchange) -> Response | Awaitable[Response]:
     if exchange.scope["query_string"] or (key and key is not exchange.request_id):
         delay_ms = _validate(exchange, key)
     partition = exchange.partition
-    if partition.induced.strikes(exchange.arrived_at):
+    induced = partition.induced
+    if induced is not None and induced.strikes(exchange.arrived_at):
         log = exchange.context.log
         if log.debug_on:
             log.debug("fault.induced", "Induced server failure", partition=partition.name)
         raise InducedFailure("Induced server failure")
     if not key:
-        return _delayed(exchange, delay_ms) if delay_ms else _answer(new_id())
+        if delay_ms:
+            return _delayed(exchange, delay_ms)
+        try:
+            message_id = take()
+        except IndexError:
+            message_id = new_id()
+        return 200, _HEADERS, b'{"message_id":"%b"}' % message_id
     cached = partition.cache.get(key, exchange.arrived_at)
     if exchange.context.log.debug_on:
         _log_lookup(exchange, hit=cached is not None)

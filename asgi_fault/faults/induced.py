@@ -17,10 +17,6 @@ class InducedFailures:
     __slots__ = ("remaining", "until", "until_timestamp")
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Fail nothing any more, and forget when the duration ended."""
         self.remaining = 0
         self.until = 0.0
         self.until_timestamp: float | None = None
@@ -40,6 +36,10 @@ class InducedFailures:
             self.remaining -= 1
             return True
         return now < self.until
+
+    def is_active(self, now: float) -> bool:
+        """Whether a request that arrived at `now` would fail; uses nothing up."""
+        return self.remaining > 0 or now < self.until
 
     def seconds_left(self, now: float) -> float:
         """How long the duration still runs, in seconds; 0.0 when it does not."""

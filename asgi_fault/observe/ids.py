@@ -16,28 +16,29 @@ _SET = int.from_bytes(bytes.fromhex("00000000000040008000000000000000") * BATCH)
 _BLANK = (b"-" * _LENGTH + b" ") * BATCH
 _DIGITS = [(place, digit) for digit, place in enumerate(p for p in range(_LENGTH) if p not in _HYPHENS)]
 
-pool: list[bytes] = []
-"""Ids nobody has yet. Whoever needs several in a row may `pop` them here after `refill`, and saves the calls."""
+_pool: list[bytes] = []
+
+take = _pool.pop
+"""`new_id` without the Python call, for the hot path: raises IndexError when a new batch is due, then call `new_id`."""
 
 
 def new_id() -> bytes:
     """A fresh random version 4 UUID, as 36 ASCII bytes in lower case."""
-    if not pool:
-        refill()
-    return pool.pop()
+    if not _pool:
+        _refill()
+    return _pool.pop()
 
 
-def refill() -> None:
-    """Put `BATCH` more ids into the pool."""
+def _refill() -> None:
     size = 16 * BATCH
     random_bits = int.from_bytes(os.urandom(size))
     digits = (random_bits & _KEEP | _SET).to_bytes(size).hex().encode()
     text = bytearray(_BLANK)
     for place, digit in _DIGITS:
         text[place :: _LENGTH + 1] = digits[digit::32]
-    pool.extend(bytes(text).split())
+    _pool.extend(bytes(text).split())
 
 
 # A forked worker must not hand out its parent's ids. (Windows has no fork.)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=pool.clear)
+    os.register_at_fork(after_in_child=_pool.clear)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from asgi_fault.config import Settings
 from asgi_fault.errors import BadRequest, Unavailable
+from asgi_fault.faults.induced import InducedFailures
 from asgi_fault.partitions import Partitions
 from tests.in_process import World, in_world
 
@@ -155,6 +156,7 @@ def test_the_number_is_bounded_and_nothing_needed_is_ever_lost(uses: list[tuple[
         assert len(partitions) <= 4
         assert {p.name for p in needed} <= set(partitions._named)
         if set_fault:
+            partition.induced = InducedFailures()
             partition.induced.fail_count(1)
 
 

@@ -1,4 +1,4 @@
-"""The server under real HTTP servers, over real sockets: the flow of the specification, load, and input that makes no sense."""
+"""The server over real sockets: the flow of the specification, load, and input that makes no sense."""
 
 import json
 import random
@@ -282,7 +282,7 @@ def test_work_that_lasts_too_long_is_answered_408_whether_it_is_a_delay_or_a_bod
 def assert_clear_refusal(reply: Reply, *, within: range = range(400, 500)) -> None:
     assert reply.status in within, reply
     assert b"Traceback" not in reply.body
-    assert b"File \"" not in reply.body
+    assert b'File "' not in reply.body
     if "x-request-id" in reply.headers:  # the application's own; the rest is said by the parser in front of it
         body = json.loads(reply.body)
         assert body["status_code"] == reply.status

@@ -100,24 +100,11 @@ def test_an_impatient_user_who_presses_twice_gets_no_traceback(name: str, connec
         server.assert_no_defect()
 
 
-@pytest.mark.parametrize("name", ["serve-h11-asyncio", "serve-httptools-uvloop"])
-def test_a_client_that_still_sends_a_refused_body_does_not_hold_the_server_up(
-    name: str, connections: ExitStack
-) -> None:
-    with running(RUNNERS[name]) as server:
+def test_a_client_that_still_sends_a_refused_body_does_not_hold_the_server_up(connections: ExitStack) -> None:
+    with running(RUNNERS["serve-h11-asyncio"]) as server:
         (connection,) = connect(server, connections)
         connection.send(request("/msg", "content-length: 2000000", body=b"abc"))
         assert connection.read_reply().status == 413
         server.signal(signal.SIGINT)
         assert server.wait_for_end(STOPS_WITHIN) == 0
-        server.assert_no_defect()
-
-
-def test_a_client_that_reads_nothing_does_not_hold_the_server_up(connections: ExitStack) -> None:
-    """It pipelines more answers than any buffer holds; the server may not wait for it for ever."""
-    with running(RUNNERS["serve-httptools-uvloop"]) as server:
-        (connection,) = connect(server, connections)
-        connection.send(request("/openapi.json") * 20)
-        server.signal(signal.SIGINT)
-        server.wait_for_end()
         server.assert_no_defect()
