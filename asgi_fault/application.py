@@ -134,7 +134,7 @@ class Application:
                 # 3. The body.
                 if sum(map(len, headers.values())) > HEAD_MAX or len(scope["headers"]) > HEADERS_MAX:
                     _refuse_head()
-                if b"content-length" in headers or b"transfer-encoding" in headers:
+                if (b"content-length" in headers or b"transfer-encoding" in headers) and not operation.public:
                     await exchange.read_body(self.context.settings.max_body)
                 # 4. The handler.
                 answer = operation.handler(exchange)
@@ -189,6 +189,10 @@ class Application:
             raise BadRequest("CONNECT is refused: this server is no proxy.")
         target = split_target(scope)
         exchange.locate(target.path, target.prefix)
+        resource, exchange.params = self._router.find(target.path)
+        operation = resource.operations.get(scope["method"], resource.other)
+        if operation.public:
+            return operation
         name = target.partition
         if name is None and b"x-fault-partition" in exchange.headers:
             name = exchange.headers[b"x-fault-partition"].decode("latin-1")
@@ -196,8 +200,7 @@ class Application:
             exchange.partition = self.context.partitions.get(name, exchange.arrived_at)
         if exchange.partition is not self._default:
             exchange.partition.requests += 1
-        resource, exchange.params = self._router.find(exchange.path)
-        return resource.operations.get(scope["method"], resource.other)
+        return operation
 
     def _check_token(self, headers: dict[bytes, bytes]) -> None:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")

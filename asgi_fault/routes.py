@@ -71,14 +71,18 @@ ROUTES = (
     ),
     Route(
         "GET", "/", meta.get_index, "about", "The surfaces of this server",
-        replies={200: Reply(description="JSON, or HTML for a browser")},
+        replies={200: Reply(
+            description="JSON, or HTML for a browser", schema={"type": "object", "required": ["name", "surfaces"]},
+        )},
     ),
     Route("GET", "/docs", meta.get_docs, "about", "This documentation", control=True,
           replies={200: Reply(description="A page", content_type="text/html")}),
     Route("GET", "/redoc", meta.get_redoc, "about", "The same, to read and print", control=True,
           replies={200: Reply(description="A page", content_type="text/html")}),
     Route("GET", "/openapi.json", meta.get_openapi, "about", "The OpenAPI 3.1 document", control=True,
-          replies={200: Reply(description="The document")}),
+          replies={200: Reply(
+              description="The document", schema={"type": "object", "required": ["openapi", "paths"]},
+          )}),
 )  # fmt: skip
 
 DOCUMENT_PAGES = frozenset({"/docs", "/redoc"})

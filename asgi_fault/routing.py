@@ -46,7 +46,8 @@ class Route:
 
     Attributes:
         control: the route steers or watches the server: it takes no slot and no fault, and `SERVER_ADMIN_TOKEN` guards
-            it when set, unless it is `public` as well.
+            it when set.
+        public: a control route that answers whatever else is going on: without token, partition or body.
     """
 
     method: str
@@ -65,14 +66,15 @@ class Route:
 class Operation:
     """One method of one resource, ready to run, with what was counted of it."""
 
-    __slots__ = ("control", "guarded", "handler", "head", "method", "path", "traffic")
+    __slots__ = ("control", "guarded", "handler", "head", "method", "path", "public", "traffic")
 
-    def __init__(self, method: str, path: str, handler: Handler, *, control: bool, guarded: bool) -> None:
+    def __init__(self, method: str, path: str, handler: Handler, *, control: bool, public: bool) -> None:
         self.method = method
         self.path = path
         self.handler = handler
         self.control = control
-        self.guarded = guarded
+        self.public = public
+        self.guarded = control and not public and method != "OPTIONS"
         self.head = method == "HEAD"
         self.traffic = Traffic()
 
@@ -100,8 +102,7 @@ class Resource:
 
         def operation(method: str) -> Operation:
             handler = handlers.get(method, refused)
-            guarded = control and not public and method != "OPTIONS"
-            return Operation(method, path, handler, control=control, guarded=guarded)
+            return Operation(method, path, handler, control=control, public=public)
 
         self.operations = {method: operation(method) for method in METHODS}
         self.other = operation(OTHER_METHOD)

@@ -112,11 +112,13 @@ def _shared_answers(route: Route) -> Iterable[tuple[int, str]]:
     yield 400, "BadRequest"
     if _is_guarded(route):
         yield 401, "AuthenticationFailed"
-    yield 408, "TimedOut"
-    yield 413, "BodyTooLarge"
     if route.parameters:
         yield 422, "ValidationFailed"
     yield 431, "HeadTooLarge"
+    if route.public:
+        return
+    yield 408, "TimedOut"
+    yield 413, "BodyTooLarge"
     yield 503, "NoRoom" if route.control else "Unavailable"
 
 

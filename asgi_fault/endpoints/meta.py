@@ -16,7 +16,7 @@ def get_index(exchange: Exchange) -> Response:
     documents = exchange.context.documents
     if b"text/html" in exchange.headers.get(b"accept", b""):
         return response(200, HTML, documents.index_html, (b"vary", b"Accept"))
-    return response(200, JSON, documents.index_json, (b"vary", b"Accept"))
+    return response(200, JSON, documents.index_json(exchange.prefix), (b"vary", b"Accept"))
 
 
 def get_openapi(exchange: Exchange) -> Response:

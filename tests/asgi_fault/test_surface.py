@@ -426,3 +426,28 @@ def test_the_application_needs_no_lifespan_and_changes_nothing_outside_itself() 
 
     in_world(test)
     assert (signal.getsignal(signal.SIGINT), logging.getLogger("uvicorn.access").propagate) == before
+
+
+def test_health_answers_whatever_the_request_brings() -> None:
+    async def test(world: World) -> None:
+        await world.client.post("/~only/fail/count/1")
+        for headers in (
+            [("X-Fault-Partition", "not a name")],
+            [("X-Fault-Partition", "there-is-no-room")],
+            [("Content-Length", "999999999")],
+            [("Transfer-Encoding", "chunked")],
+        ):
+            assert (await world.client.get("/health", headers=headers)).status == 200, headers
+        assert (await world.client.get("/~new/health")).status == 200
+        assert len(world.context.partitions) == 2, "a look at the health makes no partition"
+
+    in_world(test, partitions_max=2)
+
+
+def test_urls_we_write_carry_the_prefix() -> None:
+    async def test(world: World) -> None:
+        index = (await world.client.get("/api/~blue", root_path="/api")).json
+        assert index["docs"] == "/api/~blue/docs"
+        assert {surface["path"] for surface in index["surfaces"]} >= {"/api/~blue/msg"}
+
+    in_world(test)

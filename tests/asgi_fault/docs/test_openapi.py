@@ -201,7 +201,7 @@ def test_the_server_answers_what_the_document_says(one: Route) -> None:
 
     answers = in_world(test, max_body=8)
     assert answers[0].status == 200
-    assert [answer.status for answer in answers[-2:]] == [431, 413]
+    assert [answer.status for answer in answers[-2:]] == [431, 200 if one.path == "/health" else 413]
     for answer in answers:
         assert_documented(answer, one.method, one.path)
 
