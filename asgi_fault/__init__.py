@@ -1,23 +1,37 @@
 """A server that misbehaves on command and remembers what every client did: `uvicorn asgi_fault:app`."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from asgi_fault.version import __version__
-
-if TYPE_CHECKING:
-    from asgi_fault.asgi import ASGIApplication
-
-    app: ASGIApplication
 
 __all__ = ["__version__", "app"]
 
 
-def __getattr__(name: str) -> Any:
-    """Make the application on first use (PEP 562), so that `import asgi_fault` loads neither asyncio nor a setting."""
-    if name != "app":
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    from asgi_fault.application import application_from_environment
+class _LazyApplication:
+    """The application before its first use: `import asgi_fault` loads neither asyncio nor a setting.
 
-    globals()["app"] = application = application_from_environment()
-    return application
+    At its first call, the lifespan's, it BECOMES the application, class and all: a server keeps the object that it has
+    imported, and passing every request on would cost each of them another coroutine. A module's `__getattr__` would
+    do for most servers, but hypercorn reads the module's dictionary.
+    """
+
+    async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Any]) -> None:
+        self._become()
+        await self(scope, receive, send)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._become()
+        return getattr(self, name)
+
+    def _become(self) -> None:
+        from asgi_fault.application import application_from_environment
+
+        made = application_from_environment()
+        self.__dict__ = made.__dict__
+        self.__class__ = type(made)  # type: ignore[assignment]
+
+
+app = _LazyApplication()

@@ -18,7 +18,7 @@ from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
-from asgi_fault.asgi import ASGIApplication, Header, Message, Receive, Response, Scope, Send, json_response
+from asgi_fault.asgi import Header, Receive, Response, Scope, Send, json_response
 from asgi_fault.config import ConfigError, Settings
 from asgi_fault.context import Context
 from asgi_fault.cors import Cors
@@ -144,6 +144,8 @@ class Application:
                 answer = self._recover(exchange, operation, error)
             # 5. The answer.
             status, response_headers, body = answer
+            if scope["method"] == "HEAD":
+                body = b""
             if status:
                 sent_headers: list[Header] = [
                     *response_headers,
@@ -157,7 +159,9 @@ class Application:
                     await send({"type": "http.response.body", "body": body, "more_body": True})
                     await exchange.linger(LINGER, LINGER_SIZE)
                     body = b""
-                await send({"type": "http.response.body", "body": b"" if operation.head else body})
+                await send({"type": "http.response.body", "body": body})
+        except Exception as error:  # noqa: BLE001 - whatever the server could not send, it is over for this client
+            self._log.warning("send.failed", "The server could not send the answer", error=repr(error))
         finally:
             # 6. The slot, the counters, the log line.
             if entered:
@@ -273,6 +277,7 @@ class Application:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                self.context.stopping.end()
                 if self._owns_process:
                     loop = get_running_loop()
                     self._log.buffer_on(loop)
@@ -335,25 +340,26 @@ def _mute_access_log() -> None:
     access.propagate = False
 
 
-def application_from_environment() -> ASGIApplication:
+def application_from_environment() -> "Application | Misconfigured":
     """The application of `uvicorn asgi_fault:app`, with settings from the environment and `.env`."""
     try:
         return Application(Context(Settings.load()), owns_process=True)
     except ConfigError as error:
-        return _misconfigured(str(error))
+        return Misconfigured(str(error))
 
 
-def _misconfigured(reason: str) -> ASGIApplication:
+class Misconfigured:
     """An application that refuses to start, so that the server says why and ends without a traceback."""
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Fail the start; a server without lifespan gets the reason in every answer."""
         if scope["type"] == "lifespan":
             await receive()
-            await send({"type": "lifespan.startup.failed", "message": f"asgi-fault cannot start:\n{reason}"})
+            await send({"type": "lifespan.startup.failed", "message": f"asgi-fault cannot start:\n{self.reason}"})
             return
-        status, headers, body = json_response(500, {"error": "ConfigurationError", "message": reason})
-        start: Message = {"type": "http.response.start", "status": status, "headers": headers}
-        await send(start)
+        status, headers, body = json_response(500, {"error": "ConfigurationError", "message": self.reason})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-    return application

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -90,6 +91,7 @@ def serve(
     settings = _load(overrides)
     if reload and workers > 1:
         raise click.UsageError("--reload and --workers exclude each other.")
+    _check_certificate(ssl_certfile, ssl_keyfile)
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     shown_host = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
@@ -177,6 +179,20 @@ def _listen(host: str, port: int) -> socket.socket:
         raise click.ClickException(reason) from None
     listener.set_inheritable(True)
     return listener
+
+
+def _check_certificate(certfile: str | None, keyfile: str | None) -> None:
+    """Load what TLS needs once, so that a mistake is a clear error and not uvicorn's traceback."""
+    if keyfile and not certfile:
+        raise click.UsageError("--ssl-keyfile needs --ssl-certfile.")
+    if certfile:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certfile, keyfile)
+        except (ssl.SSLError, OSError) as error:
+            raise click.ClickException(
+                f"Cannot use {certfile}{f' with {keyfile}' if keyfile else ''}: {error}. "
+                "--ssl-certfile takes a PEM certificate, --ssl-keyfile its private key."
+            ) from None
 
 
 def _protocol(http: str) -> Any:

@@ -33,6 +33,10 @@ class Stopping:
             _fail(future)
         self._waiting.clear()
 
+    def end(self) -> None:
+        """Serve again: a new lifespan has begun."""
+        self.begun = False
+
     def add(self, future: "Future[Any]") -> None:
         """`future` is to fail when the server stops, which may be at once."""
         if self.begun:

@@ -66,7 +66,7 @@ class Route:
 class Operation:
     """One method of one resource, ready to run, with what was counted of it."""
 
-    __slots__ = ("control", "guarded", "handler", "head", "method", "path", "public", "traffic")
+    __slots__ = ("control", "guarded", "handler", "method", "path", "public", "traffic")
 
     def __init__(self, method: str, path: str, handler: Handler, *, control: bool, public: bool) -> None:
         self.method = method
@@ -75,7 +75,6 @@ class Operation:
         self.control = control
         self.public = public
         self.guarded = control and not public and method != "OPTIONS"
-        self.head = method == "HEAD"
         self.traffic = Traffic()
 
 

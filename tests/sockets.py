@@ -56,6 +56,17 @@ class Connection:
             return False
         return True
 
+    def send_as_much_as_it_takes(self, data: bytes) -> bool:
+        """Send until the peer takes no more for a while, or closes; False when something was left over."""
+        self._socket.settimeout(0.5)
+        try:
+            self._socket.sendall(data)
+        except (TimeoutError, BrokenPipeError, ConnectionResetError):
+            return False
+        finally:
+            self._socket.settimeout(TIMEOUT)
+        return True
+
     def dribble(self, pieces: Iterable[bytes]) -> bool:
         """Send piece after piece; stops and returns False when the peer says something or closes."""
         return all(not self.has_data() and self.send(piece) for piece in pieces)
@@ -105,11 +116,13 @@ class Connection:
                 self._rest = parser.trailing_data[0]
                 return reply
 
+    def read_to_the_end(self) -> bytes:
+        """Everything until the peer closes."""
+        return b"".join(iter(self.receive, b""))
+
     def ended(self) -> bool:
-        """Whether the peer closes, once everything it still sends is read."""
-        while self.receive():
-            pass
-        return True
+        """True as soon as the peer has closed and nothing more came before that."""
+        return self.read_to_the_end() == b""
 
 
 @contextlib.contextmanager

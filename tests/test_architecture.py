@@ -35,7 +35,7 @@ LAYERS = (
 OUTSIDE = {
     "asgi_fault.cli": {"click", "uvicorn"},
     "asgi_fault.config": {"dotenv"},
-    "asgi_fault.faults.wire": {"uvicorn"},
+    "asgi_fault.faults.wire": {"h11", "uvicorn"},
 }
 
 

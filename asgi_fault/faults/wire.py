@@ -29,14 +29,23 @@ class BoundedH11:
     """Mixin for uvicorn's h11 protocol: says 431 where h11 has found the head too long."""
 
     transport: Any
+    cycle: Any
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser refused; called while its exception, which carries the status, is being handled."""
-        if getattr(sys.exception(), "error_status_hint", 400) == 431:
-            self.transport.write(ANSWER_431)
-            self.transport.close()
-        else:
-            super().send_400_response(msg)  # type: ignore[misc]
+        from h11 import LocalProtocolError
+
+        try:
+            if getattr(sys.exception(), "error_status_hint", 400) == 431:
+                self.transport.write(ANSWER_431)
+            else:
+                super().send_400_response(msg)  # type: ignore[misc]
+        except LocalProtocolError:
+            # A broken body came while its request was being answered: the answer cannot be taken back.
+            pass
+        self.transport.close()
+        if self.cycle is not None:
+            self.cycle.disconnected = True
 
 
 class BoundedHttpTools:
@@ -47,9 +56,14 @@ class BoundedHttpTools:
     _head_size = 0
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; refuse a head that is past the bound and still has not ended."""
+        """Feed the parser; refuse a head that is past the bound and still has not ended.
+
+        Counts the packets after the one in which the head began: what of that one belongs to an earlier request, the
+        parser does not say. So the bound is late by a packet, 256 KiB, at most.
+        """
+        had_begun = self._in_head
         super().data_received(data)  # type: ignore[misc]
-        if self._in_head:
+        if had_begun and self._in_head:
             self._head_size += len(data)
             if self._head_size > HEAD_MAX and not self.transport.is_closing():
                 self.transport.write(ANSWER_431)

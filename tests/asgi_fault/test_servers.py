@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -121,6 +122,24 @@ class TestTheFlowOfTheSpecification:
         assert [reply.headers["x-request-id"] for reply in replies] == ["r0", "r1", "r2", "r3"]
 
     @BOTH_PARSERS
+    @pytest.mark.parametrize("split", [4, 16, 30])
+    def test_a_large_body_does_not_count_for_the_head_behind_it(self, server: Server, split: int) -> None:
+        """However the packets fall: this one ends in the middle of the second head."""
+        first = request("/msg", "content-length: 200000", body=b"a" * 200_000)
+        second = request("/health")
+        with connected(server.address) as connection:
+            connection.send(first + second[:split])
+            assert connection.read_reply().status == 200
+            connection.send(second[split:])
+            assert connection.read_reply().status == 200
+
+    @BOTH_PARSERS
+    def test_many_small_requests_in_one_write_are_all_answered(self, server: Server) -> None:
+        with connected(server.address) as connection:
+            connection.send(request("/fail/status") * 4000)
+            assert Counter(connection.read_reply().status for _ in range(4000)) == {200: 4000}
+
+    @BOTH_PARSERS
     def test_http_1_0_ends_with_the_connection(self, server: Server) -> None:
         with connected(server.address) as connection:
             connection.send(b"GET /msg HTTP/1.0\r\n\r\n")
@@ -181,7 +200,12 @@ class TestLoad:
         for client in clients:
             client.send(request("/msg?delay=30"))
         seen: list[tuple[float, float]] = []
-        eventually(lambda: seen.append(self.gauges(server)) or seen[-1] == (0, 0), what="all are through")
+
+        def all_are_through() -> bool:
+            seen.append(self.gauges(server))
+            return seen[-1] == (0, 0)
+
+        eventually(all_are_through)
         replies = [client.read_reply() for client in clients]
         assert Counter(reply.status for reply in replies) == {200: 300}
         assert len({reply.body for reply in replies}) == 300
@@ -266,6 +290,25 @@ def test_the_queue_is_bounded_and_says_when_to_come_back() -> None:
     assert limits == {"SERVER_QUEUE_LIMIT": 3, "SERVER_QUEUE_TIMEOUT": 2}
 
 
+def test_clients_that_left_the_queue_keep_no_place_in_it() -> None:
+    settings = {"SERVER_MAX_CONCURRENCY": "1", "SERVER_QUEUE_LIMIT": "2"}
+    with running(RUNNERS["serve-httptools-uvloop"], variables=settings) as server, connected(server.address) as holder:
+        holder.send(request("/msg?delay=30000"))
+        eventually(lambda: server.metric("asgi_fault_slots_in_use") == 1)
+        for _ in range(3):
+            with connected(server.address) as first, connected(server.address) as second:
+                first.send(request("/msg"))
+                second.send(request("/msg"))
+                eventually(lambda: server.metric("asgi_fault_queue_length") == 2, what="there is room for two")
+            eventually(lambda: server.metric("asgi_fault_queue_length") == 0, what="both have left")
+        with connected(server.address) as last:
+            last.send(request("/msg"))
+            eventually(lambda: server.metric("asgi_fault_queue_length") == 1)
+            holder.close()
+            assert last.read_reply().status == 200
+        server.assert_no_defect()
+
+
 @pytest.mark.parametrize("name", ["serve-h11-uvloop", "serve-httptools-asyncio"])
 def test_work_that_lasts_too_long_is_answered_408_whether_it_is_a_delay_or_a_body(name: str) -> None:
     with running(RUNNERS[name], variables={"SERVER_REQUEST_TIMEOUT": "1"}) as server, ExitStack() as stack:
@@ -314,7 +357,8 @@ def _on_a_long_line(prefix: str, size: int = MEBIBYTE) -> bytes:
     return prefix.encode() + b"a" * size
 
 
-REFUSED = {
+# A request, and the statuses it may be refused with.
+REFUSED: dict[str, tuple[Any, ...]] = {
     # The head is too large: all in one line, in many, in the request line.
     "one-huge-header": (request("/msg", _on_a_long_line("x-big: ")), 431, 400),
     "many-headers": (request("/msg", *(f"x-{i}: {'a' * 1000}" for i in range(1048))), 431, 400),
@@ -328,6 +372,8 @@ REFUSED = {
     "content-length-twice": (request("/msg", "content-length: 1", "content-length: 2", body=b"ab"), 400),
     "transfer-encoding-unknown": (request("/msg", "transfer-encoding: gzip", body=b"abc"), 400),
     "chunk-size-not-hexadecimal": (request("/msg", "transfer-encoding: chunked", body=b"zz\r\n\r\n"), 400),
+    "broken-chunk-that-nobody-waits-for": (request("/health", "transfer-encoding: chunked", body=b"zz\r\n\r\n"), 400),
+    "broken-chunk-behind-a-refusal": (request("/~/msg", "transfer-encoding: chunked", body=b"zz\r\n\r\n"), 400),
     # The request line.
     "garbage": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     "words": (b"hello there\r\n\r\n", 400),
@@ -403,6 +449,18 @@ class TestInputThatMakesNoSense:
             assert not sent_all, "four megabytes of head were read without a word"
             assert connection.read_reply().status == 431
             assert connection.ended()
+
+    @OURS  # uvicorn's own h11 protocol logs a traceback for these
+    def test_a_body_that_breaks_when_no_400_can_be_sent_any_more_ends_the_connection(self, server: Server) -> None:
+        with connected(server.address) as connection:
+            connection.send(request("/health", "transfer-encoding: chunked"))
+            assert connection.read_reply().status == 200
+            connection.send(b"zz\r\n\r\n")
+            connection.read_to_the_end()
+        with connected(server.address) as connection:
+            connection.send(request("/msg", "transfer-encoding: chunked", method="HEAD", body=b"zz\r\n\r\n"))
+            assert connection.read_to_the_end().startswith(b"HTTP/1.1 400 ")
+        assert exchange(server.address, request("/health")).status == 200
 
     @BOTH_PARSERS
     @pytest.mark.parametrize("target", ["http://h/~{}/msg", "http://user@h:99/~{}/msg?delay=1", "HTTP://h/~{}/msg"])

@@ -1,12 +1,15 @@
 """Stopping a real server while it is busy: whoever waits is told, and the process ends."""
 
+import asyncio
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
+from tests.in_process import World, in_world
 from tests.processes import RUNNERS, Server, eventually, running
 from tests.sockets import CLOSED, Connection, Reply, connected, request
 
@@ -108,3 +111,50 @@ def test_a_client_that_still_sends_a_refused_body_does_not_hold_the_server_up(co
         server.signal(signal.SIGINT)
         assert server.wait_for_end(STOPS_WITHIN) == 0
         server.assert_no_defect()
+
+
+@pytest.mark.soak  # the server's own grace is 10 s
+@pytest.mark.parametrize("name", ["serve-h11-asyncio", "serve-httptools-uvloop"])
+def test_a_client_that_reads_nothing_does_not_hold_the_server_up(name: str, connections: ExitStack) -> None:
+    with running(RUNNERS[name]) as server:
+        (connection,) = connect(server, connections)
+        assert not connection.send_as_much_as_it_takes(request("/openapi.json") * 200_000), "all was taken"
+        server.signal(signal.SIGINT)
+        assert server.wait_for_end() == 0
+        server.assert_no_defect()
+
+
+def test_an_application_that_was_stopped_serves_again_after_the_next_start() -> None:
+    """Test clients run the lifespan once a test, of one application that many tests share."""
+
+    async def start_and_stop_twice(world: World) -> None:
+        for _ in range(2):
+            stop = asyncio.Event()
+            lifespan = asyncio.create_task(live_until(stop, world))
+            await asyncio.sleep(0)
+            assert (await world.client.get("/msg?delay=10")).status == 200
+            assert (await world.client.get("/msg", chunks=[b"a", b"b"], headers=BODY)).status == 200
+            stop.set()
+            await lifespan
+
+    in_world(start_and_stop_twice)
+
+
+BODY = [("content-length", "2")]
+
+
+async def live_until(stop: asyncio.Event, world: World) -> None:
+    """The lifespan of `world`, from its start until `stop` is set."""
+    sent: list[str] = []
+
+    async def receive() -> dict[str, str]:
+        if sent:
+            await stop.wait()
+            return {"type": "lifespan.shutdown"}
+        return {"type": "lifespan.startup"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+
+    await world.app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
