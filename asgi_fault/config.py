@@ -59,6 +59,11 @@ class Settings:
     partition_idle_seconds: float = _setting(
         600.0, "idle time after which a partition is forgotten", unit="seconds", low=1, high=86_400
     )
+    journal_size: int = _setting(1000, "arrivals a partition's journal keeps; 0 keeps none", low=0, high=100_000)
+    seed: int = _setting(0, "what all randomness of the faults begins with", low=0, high=2**53)
+    fault_headers: bool = _setting(
+        default=False, text="take X-Fault from requests outside named partitions as well; inside they always count"
+    )
     log_level: str = _setting(
         "INFO",
         "least level of a log line; DEBUG has one a request",

@@ -82,7 +82,7 @@ class Context:
         self.wall_clock = wall_clock
         self.log = log or Log(settings.log_level, settings.log_format, wall_clock=wall_clock)
         self.started_at = clock()
-        self.partitions = Partitions(settings, clock)
+        self.partitions = Partitions(settings, clock, wall_clock)
         self.stopping = Stopping()
         self.errors: dict[tuple[str, int], int] = {}
         self.operations: Sequence[Operation] = ()

@@ -88,6 +88,28 @@ class BodyTooLarge(HTTPError):
     closes_connection = True
 
 
+class UnsupportedMediaType(HTTPError):
+    """415: the body is not said to be JSON (RFC 9110 section 15.5.16)."""
+
+    status = 415
+    error = "UnsupportedMediaTypeError"
+
+
+def require_json(content_type: bytes, what: str) -> None:
+    """Insist that a body is said to be JSON; `what` names it in the error.
+
+    Raises:
+        UnsupportedMediaType: it is not. Types are case-insensitive, and parameters do not count.
+    """
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type != b"application/json":
+        raise UnsupportedMediaType(
+            f"{what} are JSON: send them with `Content-Type: application/json`.",
+            details={"content_type": media_type.decode("latin-1")[:80]},
+            headers=[(b"accept", b"application/json")],
+        )
+
+
 class ValidationFailed(HTTPError):
     """422: every violation at once, in the order path, query, header, body.
 

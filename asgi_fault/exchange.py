@@ -5,6 +5,7 @@ which ends at the first of: the thing itself, the deadline, the client's disappe
 that does not wait pays for a timer or a task.
 """
 
+import math
 from asyncio import Future, get_running_loop, timeout
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,12 +15,18 @@ from typing import Any, TypeVar
 from asgi_fault.asgi import Receive, Scope
 from asgi_fault.context import Context
 from asgi_fault.errors import BodyTooLarge, HTTPError, RequestTimedOut, Unavailable
+from asgi_fault.faults.checks import Loc
+from asgi_fault.faults.wire import EXTENSION, Wire
 from asgi_fault.parameters import query_values
 from asgi_fault.partitions import Partition
 
 T = TypeVar("T")
 
 NO_PARAMS: Mapping[str, str] = MappingProxyType({})
+
+
+NEVER = RequestTimedOut("Request timeout")
+"""What a wait without an end would end with."""
 
 
 class Disconnected(Exception):
@@ -37,6 +44,10 @@ class Exchange:
         request_id: the client's `X-Request-ID` when it is well formed, else a fresh one; echoed in the answer.
         params: path parameters, still text.
         prefix: what every URL we write has to begin with: the mount point and the `/~NAME` the client used.
+        done_at: the clock just before the last byte of the answer was written; 0.0 until then.
+        status: what a fault has sent so far; 0 before the head.
+        rule, step: the fault rule that decided what happens, for the journal.
+        inline_fault: a fault that came with the request, and where it stood.
         body: the whole request body, once `read_body` is through.
     """
 
@@ -45,6 +56,11 @@ class Exchange:
     prefix = ""
     body = b""
     waited = 0.0
+    done_at = 0.0
+    status = 0
+    rule = ""
+    step = -1
+    inline_fault: tuple[str, Loc] | None = None
     _path: str | None = None
     _chunks: "list[bytes] | None" = None
     _size = 0
@@ -77,6 +93,12 @@ class Exchange:
     def locate(self, path: str, prefix: str) -> None:
         """Set what the path and the prefix of our URLs are, when the target is not simply a path of ours."""
         self._path, self.prefix = path, prefix
+
+    @property
+    def wire(self) -> Wire | None:
+        """The connection beneath, under a server that runs our protocol."""
+        extensions = self.scope.get("extensions")
+        return extensions.get(EXTENSION) if extensions else None
 
     @property
     def query(self) -> dict[str, str]:
@@ -143,6 +165,26 @@ class Exchange:
         else:
             await self.wait_for(over)
 
+    async def hold(self, seconds: float | None) -> None:
+        """Wait for `seconds`, or for ever, whatever the deadline: what a fault rule does is outside of it.
+
+        Raises:
+            Unavailable: the server stops. Disconnected: the client left.
+        """
+        loop = get_running_loop()
+        over: Future[None] = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, _give, over, None)
+        try:
+            await self.wait_for(over, until=math.inf, otherwise=NEVER)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def gone(self) -> None:
+        """Wait until the server has noticed that the connection is over."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
     async def read_body(self, limit: int) -> bytes:
         """The request body, also kept as `body`.
 
@@ -183,13 +225,16 @@ class Exchange:
         stopping = self.context.stopping
         if otherwise is None:
             until, otherwise = self.deadline, RequestTimedOut("Request timeout")
-        timer = loop.call_later(until - self.context.clock(), _fail, future, otherwise)
+        timer = None
+        if until != math.inf:
+            timer = loop.call_later(until - self.context.clock(), _fail, future, otherwise)
         watcher = loop.create_task(self._watch_client(future))
         stopping.add(future)
         try:
             return await future
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             watcher.cancel()
             stopping.discard(future)
 

@@ -6,6 +6,7 @@ original services parse.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -24,6 +25,7 @@ class Integer:
         name: as it stands in the URL.
         where: `path` or `query`. A query parameter is optional, and its last value wins when it is repeated.
         low, high: the inclusive range.
+        may_be_empty: whoever reads it takes an empty value for none, as forms send it.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Integer:
     high: int
     description: str
     default: int | None = None
+    may_be_empty: bool = False
 
     def read(self, text: str, violations: list[Violation]) -> int:
         """The number in `text`; anything else adds to `violations` and returns `low`."""
@@ -68,20 +71,54 @@ class Integer:
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A header or query parameter that is text; documented here, checked by whoever reads it."""
+    """Text in the path, the query or a header.
+
+    Attributes:
+        name: as it stands in the URL, or the header's.
+        where: a parameter in the path is required, all others are optional.
+        pattern: ECMA's, anchored: `$` is the very end.
+        default: what its absence means; of a form, what stands in the field.
+        example: of a path parameter, a value that leads somewhere in the examples of the documents.
+    """
 
     name: str
-    where: Literal["header", "query"]
+    where: Literal["path", "query", "header"]
     pattern: str
     max_length: int
     description: str
+    default: str | None = None
+    example: str | None = None
+
+    def read(self, text: str, violations: list[Violation]) -> str:
+        """`text`; when it is too long or does not match, that adds to `violations`."""
+        ctx: dict[str, Any]
+        if len(text) > self.max_length:
+            kind, ctx = "string_too_long", {"max_length": self.max_length}
+            message = f"String should have at most {self.max_length} characters"
+        elif not _compiled(self.pattern).search(text):
+            kind, ctx = "string_pattern_mismatch", {"pattern": self.pattern}
+            message = f"String should match pattern '{self.pattern}'"
+        else:
+            return text
+        shown = text[:_SHOWN_MAX]
+        violations.append({"type": kind, "loc": [self.where, self.name], "msg": message, "input": shown, "ctx": ctx})
+        return text
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of the value."""
-        return {"type": "string", "pattern": self.pattern, "maxLength": self.max_length}
+        schema: dict[str, Any] = {"type": "string", "pattern": self.pattern, "maxLength": self.max_length}
+        if self.default is not None:
+            schema["default"] = self.default
+        return schema
 
 
 Parameter = Integer | Text
+
+
+@lru_cache(maxsize=16)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """The ECMA pattern as Python's, whose `$` lets a line end follow."""
+    return re.compile(pattern[:-1] + r"\Z" if pattern.endswith("$") else pattern)
 
 
 def query_values(query_string: bytes) -> dict[str, str]:

@@ -5,6 +5,7 @@ was used longest ago makes way, unless it holds a fault or a request; those stay
 """
 
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from asgi_fault.admission import Slots
 from asgi_fault.config import Settings
 from asgi_fault.errors import BadRequest, Unavailable
 from asgi_fault.faults.induced import InducedFailures
+from asgi_fault.faults.rules import RuleSet
+from asgi_fault.observe.journal import Journal
 from asgi_fault.stores.idempotency import IdempotencyCache
 
 DEFAULT = "default"
@@ -23,15 +26,21 @@ class Partition:
     """The state of one partition.
 
     Attributes:
+        arrivals: how many requests have come, the control plane's not counted; the ordinal of the latest.
+        rules: the fault rules; None when there are none.
+        journal: the last arrivals; None when none are kept.
         induced: the failures that `/fail` has set; None when there were none since the last reset.
         requests: how many requests are under way; not counted for the default partition, which is never forgotten.
         used_at: the arrival of its latest request, seconds of the server's clock.
     """
 
-    __slots__ = ("cache", "induced", "name", "requests", "slots", "used_at")
+    __slots__ = ("arrivals", "cache", "induced", "journal", "name", "requests", "rules", "slots", "used_at")
 
-    def __init__(self, name: str, settings: Settings, now: float) -> None:
+    def __init__(self, name: str, settings: Settings, now: float, wall_offset: float) -> None:
         self.name = name
+        self.arrivals = 0
+        self.rules: RuleSet | None = None
+        self.journal = Journal(settings.journal_size, name, wall_offset) if settings.journal_size else None
         self.slots = Slots(settings.max_concurrency)
         self.induced: InducedFailures | None = None
         self.cache = IdempotencyCache(settings.cache_max_size, settings.cache_ttl_seconds)
@@ -40,7 +49,7 @@ class Partition:
 
     def holds_fault(self, now: float) -> bool:
         """Whether somebody still relies on a failure set here."""
-        return self.induced is not None and self.induced.is_active(now)
+        return bool(self.rules) or (self.induced is not None and self.induced.is_active(now))
 
 
 class Partitions:
@@ -50,11 +59,14 @@ class Partitions:
         default: the partition of requests that name none.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float], wall_clock: Callable[[], float] = time.time
+    ) -> None:
         self._settings = settings
+        self._wall_offset = wall_clock() - clock()
         self._named: OrderedDict[str, Partition] = OrderedDict()
         self._full_until = 0.0
-        self.default = Partition(DEFAULT, settings, clock())
+        self.default = Partition(DEFAULT, settings, clock(), self._wall_offset)
 
     def __len__(self) -> int:
         return len(self._named) + 1
@@ -76,7 +88,7 @@ class Partitions:
                     details={"partition": name[:80]},
                 )
             self._make_room(now)
-            partition = self._named[name] = Partition(name, self._settings, now)
+            partition = self._named[name] = Partition(name, self._settings, now, self._wall_offset)
         else:
             self._named.move_to_end(name)
             partition.used_at = now

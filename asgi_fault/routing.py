@@ -7,7 +7,7 @@ every method, also for those that are answered 405. A path without a trailing sl
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from asgi_fault.asgi import Response
 from asgi_fault.observe.metrics import Traffic
@@ -15,12 +15,17 @@ from asgi_fault.parameters import Parameter
 
 if TYPE_CHECKING:
     from asgi_fault.exchange import Exchange
+    from asgi_fault.partitions import Partition
 
 Handler: TypeAlias = "Callable[[Exchange], Response | Awaitable[Response]]"
 """Answers one exchange. A plain function where nothing has to wait: a coroutine costs half a microsecond more."""
 
 Refusal: TypeAlias = Callable[[str], Handler]
 """Makes a handler that needs to know the `Allow` of its resource."""
+
+Quick: TypeAlias = "Callable[[Partition, bytes | None, float], Response | None]"
+"""Answers a plain GET with 200 at once, given the partition, the `X-Request-ID` and the instant; or leaves it, with
+None and nothing done, to the handler."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 OTHER_METHOD = "other"
@@ -32,12 +37,34 @@ UNMATCHED = "unmatched"
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """One documented answer of a route: what it means, and an example that the documents show."""
+    """One documented answer of a route: what it means, and an example that the documents show.
+
+    Attributes:
+        schema: of the body; without it what `example` looks like.
+        also: the other content types that `Accept` can ask for, each with an example or None. Their bodies are text.
+        headers: names in `docs.components.HEADERS`, beside those of every answer.
+    """
 
     description: str
     example: Any = None
     content_type: str = "application/json"
     schema: Mapping[str, Any] | None = None
+    also: Mapping[str, str | None] = field(default_factory=dict)
+    headers: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """The JSON that a route takes.
+
+    Attributes:
+        schema: may refer to `docs.components.SCHEMAS`.
+        examples: bodies that the server takes, by what they are for; the first fills the form.
+    """
+
+    description: str
+    schema: Mapping[str, Any]
+    examples: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,10 +84,12 @@ class Route:
     summary: str
     description: str = ""
     parameters: Sequence[Parameter] = ()
+    body: Body | None = None
     replies: Mapping[int, Reply] = field(default_factory=dict)
     control: bool = False
     public: bool = False
     documented: bool = True
+    quick: "Quick | None" = None
 
 
 class Operation:
@@ -76,6 +105,14 @@ class Operation:
         self.public = public
         self.guarded = control and not public and method != "OPTIONS"
         self.traffic = Traffic()
+
+
+class QuickOperation(NamedTuple):
+    """A GET that can be answered in the quick lane, and where it is counted."""
+
+    path: str
+    answer: Quick
+    traffic: Traffic
 
 
 class Resource:
@@ -123,6 +160,7 @@ class Router:
         options: the same for OPTIONS.
 
     Attributes:
+        quick: the exact paths that have a quick way to be answered.
         static: the exact paths, with and without their trailing slash. The hot path reads it directly.
         resources: everything countable, for the metrics.
     """
@@ -139,6 +177,13 @@ class Router:
                 self._templates.append(resource)
             else:
                 self.static[path] = self.static[path.rstrip("/") + "/"] = resource
+        self.quick = {
+            path: QuickOperation(route.path, route.quick, self.static[path].operations["GET"].traffic)
+            for rows in by_path.values()
+            for route in rows
+            if route.quick is not None
+            for path in (route.path, route.path.rstrip("/") + "/")
+        }
         self.unmatched = Resource(UNMATCHED, (), refuse, options)
         self.resources = [*dict.fromkeys(self.static.values()), *self._templates, self.unmatched]
 

@@ -23,6 +23,7 @@ class Server:
         target: `module:attribute`.
         flags: of uvicorn, beside the address.
         packages: what has to be installed for it, beside uvicorn.
+        rules: how many fault rules on other routes it is given before it is measured.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Server:
     flags: tuple[str, ...] = FAST_FLAGS
     environment: Mapping[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ("uvloop", "httptools")
+    rules: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,15 @@ class Case:
     every_load: bool = False
 
 
+NO_JOURNAL = {"SERVER_JOURNAL_SIZE": "0"}
+
 SERVERS = (
     Server("bare", "benchmarks.peers.bare:app"),
-    Server("ours", "asgi_fault:app"),
-    Server("ours-logging", "asgi_fault:app", environment={"SERVER_LOG_LEVEL": "DEBUG"}),
-    Server("ours-default", "asgi_fault:app", flags=()),
+    Server("ours", "asgi_fault:app", environment=NO_JOURNAL),
+    Server("ours-logging", "asgi_fault:app", environment={**NO_JOURNAL, "SERVER_LOG_LEVEL": "DEBUG"}),
+    Server("ours-default", "asgi_fault:app", flags=(), environment=NO_JOURNAL),
+    Server("ours-journal", "asgi_fault:app"),
+    Server("ours-rules", "asgi_fault:app", environment=NO_JOURNAL, rules=100),
     Server("starlette", "benchmarks.peers.starlette_plain:app", packages=("uvloop", "httptools", "starlette")),
     Server("fastapi", "benchmarks.peers.fastapi_plain:app", packages=("uvloop", "httptools", "fastapi")),
     Server(
@@ -71,6 +77,8 @@ CASES = (
     Case("msg-cached-key", "/msg, cached keys", "ours", Keys.REPEATED, "bare-key"),
     Case("msg-logging", "/msg with our JSON access log", "ours-logging"),
     Case("msg-default", "/msg, `uvicorn asgi_fault:app` and no flags", "ours-default"),
+    Case("msg-journal", "/msg with the journal on, as it is by default", "ours-journal"),
+    Case("msg-rules", "/msg with 100 rules on other routes", "ours-rules"),
     Case("starlette", "Starlette", "starlette", every_load=True),
     Case("fastapi", "FastAPI without middleware", "fastapi", every_load=True),
     Case("original", "FastAPI with the original's four middlewares", "original", every_load=True),

@@ -21,14 +21,16 @@ CACHED_KEYS = 100
 
 def measure(*, rounds: int, calls: int) -> dict[str, float]:
     """Nanoseconds per request, by variant."""
-    application = Application(Context(Settings()))
+    application = Application(Context(Settings(journal_size=0)))
     loops = {
         "bare ASGI callable": _loop(bare.app, [_scope()]),
         "/msg without key": _loop(application, [_scope()]),
         "/msg, a new key each": _loop(application, [_scope(b"new-%032d" % number) for number in range(NEW_KEYS)]),
         "/msg, cached keys": _loop(
-            Application(Context(Settings())), [_scope(b"old-%032d" % number) for number in range(CACHED_KEYS)]
+            Application(Context(Settings(journal_size=0))),
+            [_scope(b"old-%032d" % number) for number in range(CACHED_KEYS)],
         ),
+        "/msg with the journal on": _loop(Application(Context(Settings())), [_scope()]),
     }
     return nanoseconds(loops, rounds=rounds, calls=calls)
 

@@ -1,11 +1,13 @@
 """The servers under measurement: uvicorn processes, all up at once, pinned to one core, gone when the run ends."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,6 +84,17 @@ class RunningServer:
         last_words = self._errors.read().decode(errors="replace")[-2000:]
         raise BenchmarkError(f"the server {self.name!r} did not start:\n{last_words}")
 
+    def set_rules(self, number: int) -> None:
+        """Give our server `number` rules, each on a route of its own that is not measured."""
+        rules = [{"match": {"path": f"/v1/route-{i}"}, "then": {"status": 503}} for i in range(number)]
+        body = json.dumps({"rules": rules}).encode()
+        request = urllib.request.Request(
+            f"http://{HOST}:{self.port}/faults", data=body, headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=START_TIMEOUT) as answer:
+            if answer.status != 201:
+                raise BenchmarkError(f"the server {self.name!r} did not take {number} rules: {answer.status}")
+
     def cpu_ns(self) -> int:
         """CPU time of all its threads so far, user and system, in nanoseconds. Exact only while it is idle."""
         total = 0
@@ -119,8 +132,10 @@ class Fleet:
         try:
             for server in self._servers:
                 self._running[server.name] = RunningServer(server, self._core, self._folder.name)
-            for running in self._running.values():
-                running.wait_until_ready()
+            for server in self._servers:
+                self._running[server.name].wait_until_ready()
+                if server.rules:
+                    self._running[server.name].set_rules(server.rules)
         except BaseException:
             self._stop()
             raise

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("asgi_fault", "sansio_client", "adapters")
 LONGEST_FUNCTION = 70
+LONG_ON_PURPOSE = {("asgi_fault.application", "__call__"), ("asgi_fault.application", "_serve")}  # which say why
 
 # What sansio_client may import of the standard library. HTTP dates have a parser of its own: `email` drags in `socket`.
 CORE_MAY_IMPORT = {
@@ -26,7 +27,7 @@ LAYERS = (
     {"docs"},
     {"context"},
     {"exchange"},
-    {"endpoints"},
+    {"effects", "endpoints"},
     {"routes"},
     {"application"},
     {"cli"},
@@ -143,7 +144,7 @@ def test_no_function_is_longer_than_a_screen(module: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             length = node.end_lineno - node.lineno + 1
-            if (module, node.name) != ("asgi_fault.application", "__call__"):  # says itself why
+            if (module, node.name) not in LONG_ON_PURPOSE:
                 assert length <= LONGEST_FUNCTION, f"{module}.{node.name} has {length} lines"
 
 

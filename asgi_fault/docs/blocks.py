@@ -1,4 +1,4 @@
-"""The pieces of the pages that say what an operation is: heading, parameters, replies, curl line, form."""
+"""The pieces of the pages that say what an operation is: heading, parameters, body, replies, curl line, form."""
 
 import json
 import shlex
@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from asgi_fault.docs.markup import Markup, element, fragment, inline, prose
+from asgi_fault.docs.tables import type_of
 
 HOST = "localhost:8000"
 """Where a server started with the defaults listens. With JavaScript the page puts its own address in."""
+
+ROWS_MAX = 24  # lines of a body that a form shows without scrolling
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,17 @@ class Described:
     def needs_path(self) -> bool:
         """Whether its URL is not known before a path parameter is."""
         return any(parameter["in"] == "path" for parameter in self.parameters)
+
+    @property
+    def body(self) -> tuple[str, Mapping[str, Any]] | None:
+        """The content type of its body with schema and examples, when it takes one."""
+        content: Mapping[str, Any] = self.operation.get("requestBody", {}).get("content", {})
+        return next(iter(content.items()), None)
+
+    @property
+    def body_text(self) -> str:
+        """The first example of its body, or nothing."""
+        return "" if self.body is None else next((_json(one["value"]) for one in _examples(self.body[1])), "")
 
 
 def operations(document: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], list[Described]]]:
@@ -121,18 +135,31 @@ def _table(parameters: Iterable[Mapping[str, Any]], label: str) -> Markup:
     return element("table", element("thead", head), element("tbody", rows), aria_label=label)
 
 
-def type_of(schema: Mapping[str, Any]) -> str:
-    """A schema of one value in words: `integer, 0 to 30000, default 0`."""
-    words = [str(schema.get("type", "any"))]
-    if "minimum" in schema and "maximum" in schema:
-        words.append(f"{schema['minimum']} to {schema['maximum']}")
-    if "maxLength" in schema:
-        words.append(f"at most {schema['maxLength']} characters")
-    if "pattern" in schema:
-        words.append(f"matching {schema['pattern']}")
-    if "default" in schema:
-        words.append(f"default {schema['default']}")
-    return ", ".join(words)
+def request_body(one: Described) -> Markup:
+    """What the body has to be, and its examples."""
+    if one.body is None:
+        return Markup()
+    content_type, media = one.body
+    about = element(
+        "p",
+        type_of(media["schema"]),
+        ": ",
+        inline(one.operation["requestBody"].get("description", "")),
+        element("span", " ", content_type, class_="type"),
+    )
+    examples = [
+        fragment(
+            element("p", inline(example.get("summary", "")), class_="also"),
+            element("pre", element("code", _json(example["value"])), tabindex=0),
+        )
+        for example in _examples(media)
+    ]
+    return fragment(element("h4", "Body"), about, examples)
+
+
+def _examples(media: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    examples: Mapping[str, Mapping[str, Any]] = media.get("examples", {})
+    return examples.values()
 
 
 def replies(one: Described) -> Markup:
@@ -151,7 +178,7 @@ def replies(one: Described) -> Markup:
 def reply(status: str, response: Mapping[str, Any]) -> Markup:
     """One answer: status, meaning, content types, example."""
     content: Mapping[str, Any] = response.get("content", {})
-    examples = [_json(media["example"]) for media in content.values() if "example" in media]
+    examples = {name: _json(media["example"]) for name, media in content.items() if "example" in media}
     return element(
         "div",
         element(
@@ -160,7 +187,13 @@ def reply(status: str, response: Mapping[str, Any]) -> Markup:
             inline(response["description"]),
             element("span", " ", " or ".join(content), class_="type") if content else "",
         ),
-        [element("pre", element("code", example), tabindex=0) for example in examples],
+        [
+            fragment(
+                element("p", name, class_="also") if len(examples) > 1 else "",
+                element("pre", element("code", example), tabindex=0),
+            )
+            for name, example in examples.items()
+        ],
         class_="reply",
     )
 
@@ -196,8 +229,13 @@ def curl_line(one: Described) -> Markup:
     for parameter in one.parameters:
         if parameter["in"] == "path":
             path = path.replace(f"{{{parameter['name']}}}", _example(parameter))
-    words = ["curl", "-i", *(["-X", one.method] if one.method != "GET" else []), HOST + path]
-    return command(" ".join(shlex.quote(word) for word in words))
+    words = ["curl", "-i"]
+    # With a body curl sends POST by itself.
+    if one.method != ("GET" if one.body is None else "POST"):
+        words += ["-X", one.method]
+    if one.body is not None:
+        words += ["-H", f"Content-Type: {one.body[0]}", "-d", one.body_text]
+    return command(" ".join(shlex.quote(word) for word in [*words, HOST + path]))
 
 
 def command(text: str) -> Markup:
@@ -209,12 +247,15 @@ def command(text: str) -> Markup:
 def form(one: Described) -> Markup:
     """The form that sends a request.
 
-    Without JavaScript a browser can send neither headers nor path parameters; those inputs, or the whole form, then
-    stay away.
+    Without JavaScript a browser can send neither headers nor path parameters nor JSON; those inputs, or the whole form,
+    then stay away.
     """
     inputs = [_input(one, parameter) for parameter in one.parameters]
+    if one.body is not None:
+        inputs.append(_body_input(one, one.body[0]))
     if one.operation.get("security"):
         inputs.append(_token_input(one))
+    needs_script = one.needs_path or one.body is not None
     buttons = element(
         "div",
         element("button", "Send", type="submit"),
@@ -225,20 +266,21 @@ def form(one: Described) -> Markup:
         "form",
         inputs,
         buttons,
-        action=None if one.needs_path else relative(one.path),
+        action=None if needs_script else relative(one.path),
         method="get" if one.method == "GET" else "post",
         aria_label=f"Send {one.method} {one.path}",
         data_method=one.method,
         data_path=one.path,
     )
     answer = element("div", class_="answer", role="status", hidden=True)
-    only = "js-only" if one.needs_path or one.method not in ("GET", "POST") else None
+    only = "js-only" if needs_script or one.method not in ("GET", "POST") else None
     return element("div", element("h4", "Try it"), made, answer, class_=only)
 
 
 def _input(one: Described, parameter: Mapping[str, Any]) -> Markup:
     name, where = parameter["name"], parameter["in"]
-    known = parameter.get("example", parameter["schema"].get("default"))
+    # What has neither to be given nor a default stays empty, which is as good as left out.
+    known = parameter.get("example") if where == "path" else parameter["schema"].get("default")
     field = element(
         "input",
         id=f"{one.anchor}-{name}",
@@ -256,6 +298,22 @@ def _input(one: Described, parameter: Mapping[str, Any]) -> Markup:
         data_name=name,
     )
     return _label(name, f" {where}", field, js_only=where == "header")
+
+
+def _body_input(one: Described, content_type: str) -> Markup:
+    field = element(
+        "textarea",
+        # A line end right behind the start tag would not count (HTML, section 13.1.2.5).
+        "\n" + one.body_text,
+        id=f"{one.anchor}-body",
+        rows=min(one.body_text.count("\n") + 2, ROWS_MAX),
+        autocomplete="off",
+        autocapitalize="off",
+        spellcheck="false",
+        data_in="body",
+        data_name=content_type,
+    )
+    return _label("body", f" {content_type}", field, js_only=False)
 
 
 def _token_input(one: Described) -> Markup:

@@ -5,6 +5,8 @@ The shapes are those that `errors.render` writes; a test sends real requests and
 
 from typing import Any
 
+from asgi_fault.docs.examples import SAMPLE_ID, error
+from asgi_fault.docs.shapes import ANSWERED, ASKED
 from asgi_fault.errors import (
     HEAD_MAX,
     BadRequest,
@@ -18,8 +20,6 @@ from asgi_fault.partitions import NAME
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
-
-SAMPLE_ID = "0d5f6a5c-2f0e-4b8e-9d3c-6f1f3f0c7a11"
 
 PARTITION_PARAMETER: dict[str, Any] = {
     "name": "X-Fault-Partition",
@@ -61,6 +61,24 @@ HEADERS: dict[str, Any] = {
         "required": True,
         "schema": {"type": "string"},
         "example": 'Bearer realm="asgi-fault"',
+    },
+    "Accept": {
+        "description": "What the request has to say that its body is (RFC 9110 section 15.5.16).",
+        "required": True,
+        "schema": {"const": JSON},
+        "example": JSON,
+    },
+    "Location": {
+        "description": "Of the rule, when one was set and not several.",
+        "required": False,
+        "schema": {"type": "string", "format": "uri-reference"},
+        "example": "/faults/r1",
+    },
+    "X-Journal-Next": {
+        "description": "`next` of the answer, which only JSON has room for. A stream has ids in its place.",
+        "required": False,
+        "schema": {"type": "integer", "minimum": 0},
+        "example": 2,
     },
 }
 
@@ -137,6 +155,8 @@ SCHEMAS: dict[str, Any] = {
         },
         "required": ["type", "title", "status", "detail", "error", "request_id"],
     },
+    **ASKED,
+    **ANSWERED,
 }
 
 
@@ -156,8 +176,9 @@ def _answer(description: str, schema: str, example: Any, *more_headers: str) -> 
     }
 
 
-def _error(status: int, error: str, message: str) -> dict[str, Any]:
-    return {"error": error, "message": message, "detail": message, "status_code": status, "request_id": SAMPLE_ID}
+def _invalid(violation: dict[str, Any]) -> dict[str, Any]:
+    whole = error(422, ValidationFailed.error, "Request validation failed", validation_errors=[violation])
+    return {**whole, "detail": [violation]}
 
 
 _VIOLATION = {
@@ -167,17 +188,23 @@ _VIOLATION = {
     "input": "30001",
     "ctx": {"le": 30000},
 }
+_BODY_VIOLATION = {
+    "type": "int_type",
+    "loc": ["body", "statuses", 1],
+    "msg": "Input should be a valid integer",
+    "input": "503",
+}
 
 RESPONSES: dict[str, Any] = {
     "BadRequest": _answer(
         "The partition has no possible name, or the target of the request makes no sense.",
         "Error",
-        _error(400, BadRequest.error, "A partition's name is 1 to 64 letters, digits, dots, hyphens or underscores."),
+        error(400, BadRequest.error, "A partition's name is 1 to 64 letters, digits, dots, hyphens or underscores."),
     ),
     "AuthenticationFailed": _answer(
         "`SERVER_ADMIN_TOKEN` is set, and the request does not carry it.",
         "Error",
-        _error(401, "AuthenticationError", "The control plane needs `Authorization: Bearer <SERVER_ADMIN_TOKEN>`."),
+        error(401, "AuthenticationError", "The control plane needs `Authorization: Bearer <SERVER_ADMIN_TOKEN>`."),
         "WWW-Authenticate",
     ),
     "TimedOut": _answer(
@@ -188,33 +215,47 @@ RESPONSES: dict[str, Any] = {
     "BodyTooLarge": _answer(
         "The request body is larger than `SERVER_MAX_BODY`; the connection is closed.",
         "Error",
-        _error(413, BodyTooLarge.error, "The request body is larger than 1048576 bytes."),
+        error(413, BodyTooLarge.error, "The request body is larger than 1048576 bytes."),
     ),
     "ValidationFailed": _answer(
         "A parameter is not what it has to be. Nothing was done, and no fault was used up.",
         "ValidationError",
-        {
-            **_error(422, ValidationFailed.error, "Request validation failed"),
-            "detail": [_VIOLATION],
-            "details": {"validation_errors": [_VIOLATION]},
-        },
+        _invalid(_VIOLATION),
+    ),
+    "BodyInvalid": _answer(
+        "The body is no JSON, does not fit the schema, or contradicts itself; or a parameter is not what it has to be. "
+        "Nothing was done. In a body `loc` is the path to what has to change; every mistake is listed, up to 50.",
+        "ValidationError",
+        _invalid(_BODY_VIOLATION),
+    ),
+    "UnsupportedMediaType": _answer(
+        "The body is not said to be JSON, by `Content-Type: application/json`.",
+        "Error",
+        error(
+            415,
+            "UnsupportedMediaTypeError",
+            "Rules are JSON: send them with `Content-Type: application/json`.",
+            content_type="text/plain",
+        ),
+        "Accept",
     ),
     "HeadTooLarge": _answer(
         "The header fields are too large together, or too many.",
         "Error",
-        _error(431, HeadTooLarge.error, f"The header fields are larger than {HEAD_MAX} bytes, or more than 256."),
+        error(431, HeadTooLarge.error, f"The header fields are larger than {HEAD_MAX} bytes, or more than 256."),
     ),
     "Unavailable": _answer(
         "All slots of the partition are taken and too many requests wait, there is no room for one more partition, "
         "or the server is stopping.",
         "Error",
-        _error(503, Unavailable.error, "All 50 slots are taken and 1000 requests wait already."),
+        error(503, Unavailable.error, "All 50 slots are taken and 1000 requests wait already."),
         "Retry-After",
     ),
     "NoRoom": _answer(
-        "There is no room for one more partition, or the server is stopping. Slots are not asked for.",
+        "There is no room for one more partition or one more follower of a journal, or the server is stopping. Slots "
+        "are not asked for.",
         "Error",
-        _error(503, Unavailable.error, "The server is stopping."),
+        error(503, Unavailable.error, "The server is stopping."),
         "Retry-After",
     ),
 }

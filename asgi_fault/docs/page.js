@@ -30,11 +30,16 @@
     let target = form.dataset.path.slice(1);
     const query = new URLSearchParams();
     const headers = [];
-    for (const input of form.querySelectorAll("input[data-in]")) {
+    let body = null;
+    for (const input of form.querySelectorAll("[data-in]")) {
       const name = input.dataset.name;
       const value = input.value;
       if (input.dataset.in === "path") target = target.replace("{" + name + "}", encodeURIComponent(value));
       else if (value === "") continue;
+      else if (input.dataset.in === "body") {
+        headers.push(["Content-Type", name]);
+        body = value;
+      }
       else if (input.dataset.in === "query") query.append(name, value);
       else headers.push([name, name === "Authorization" ? "Bearer " + value : value]);
     }
@@ -43,14 +48,17 @@
       method: form.dataset.method,
       url: base + target + (question ? "?" + question : ""),
       headers: headers,
+      body: body,
     };
   };
 
   const showCurl = (form) => {
     const request = requestOf(form);
     const words = ["curl", "-i"];
-    if (request.method !== "GET") words.push("-X", request.method);
+    if (request.method !== (request.body === null ? "GET" : "POST")) words.push("-X", request.method);
     for (const [name, value] of request.headers) words.push("-H", quoted(name + ": " + value));
+    // curl would read a file where the data begins with an @.
+    if (request.body !== null) words.push(request.body.startsWith("@") ? "--data-raw" : "-d", quoted(request.body));
     words.push(quoted(request.url));
     form.closest("article").querySelector(".curl code").textContent = words.join(" ");
   };
@@ -62,9 +70,13 @@
     return made;
   };
 
+  const cut = (text) => {
+    const more = text.length - SHOWN_MAX;
+    return more > 0 ? text.slice(0, SHOWN_MAX) + "\n… " + more + " characters more" : text;
+  };
+
   const pretty = (text, type) => {
-    if (text.length > SHOWN_MAX) return text.slice(0, SHOWN_MAX) + "\n… " + (text.length - SHOWN_MAX) + " characters more";
-    if (!type.includes("json")) return text;
+    if (text.length > SHOWN_MAX || !type.includes("json")) return cut(text);
     try {
       return JSON.stringify(JSON.parse(text), null, 2);
     } catch {
@@ -72,21 +84,30 @@
     }
   };
 
+  async function* pieces(body) {
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  }
+
   const send = async (form) => {
     const request = requestOf(form);
     const answer = form.parentElement.querySelector(".answer");
     const stop = form.querySelector("button[data-stop]");
     const abort = new AbortController();
     const startedAt = performance.now();
+    let answered = false;
     const elapsed = () => Math.round(performance.now() - startedAt) + " ms";
     stop.hidden = false;
     stop.onclick = () => abort.abort();
     answer.hidden = false;
     answer.replaceChildren(line("p", "line", "Waiting …"));
     try {
-      const options = { method: request.method, headers: request.headers, cache: "no-store", signal: abort.signal };
-      const response = await fetch(request.url, options);
-      const text = await response.text();
+      const { method, headers, body } = request;
+      const response = await fetch(request.url, { method, headers, body, cache: "no-store", signal: abort.signal });
       const status = line("p", "line", "");
       status.append(
         line("span", response.ok ? "status" : "status bad", response.status + " " + response.statusText),
@@ -94,10 +115,23 @@
       );
       const type = response.headers.get("content-type") || "";
       const fields = [...response.headers].map(([name, value]) => name + ": " + value).join("\n");
-      answer.replaceChildren(status, line("pre", "", fields), line("pre", "", pretty(text, type) || "(no body)"));
+      const shown = line("pre", "", "");
+      answer.replaceChildren(status, line("pre", "", fields), shown);
+      answered = true;
+      // Piece by piece: a followed journal and a dripping body have no end that one could wait for.
+      let text = "";
+      if (response.body) {
+        for await (const piece of pieces(response.body)) {
+          text += piece;
+          shown.textContent = cut(text);
+        }
+      }
+      shown.textContent = pretty(text, type) || "(no body)";
     } catch (error) {
-      const why = abort.signal.aborted ? "Stopped" : "No answer: " + error.message;
-      answer.replaceChildren(line("p", "line status bad", why + ", after " + elapsed()));
+      const why = abort.signal.aborted ? "Stopped" : (answered ? "Broken off: " : "No answer: ") + error.message;
+      const told = line("p", "line status bad", why + ", after " + elapsed());
+      if (answered) answer.append(told);
+      else answer.replaceChildren(told);
     } finally {
       stop.hidden = true;
     }

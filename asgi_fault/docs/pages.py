@@ -4,7 +4,6 @@ Each page is one file that needs nothing else: style and script stand in it, and
 nothing but them. Links are relative, so a page is the same at the root, below a mount point and below `/~NAME/`.
 """
 
-import json
 from base64 import b64encode
 from collections.abc import Mapping
 from functools import cache
@@ -24,9 +23,11 @@ from asgi_fault.docs.blocks import (
     parameter_table,
     relative,
     replies,
+    request_body,
     shared,
 )
-from asgi_fault.docs.markup import Child, Markup, element, fragment, prose, raw
+from asgi_fault.docs.markup import Child, Markup, element, prose, raw
+from asgi_fault.docs.tables import reachable, schema_article
 
 CRACK = Markup(
     '<svg class="crack" viewBox="0 0 4000 36" preserveAspectRatio="xMinYMid slice" aria-hidden="true">'
@@ -35,8 +36,8 @@ CRACK = Markup(
 """A line with a fault in it."""
 
 NO_SCRIPT = (
-    "Without JavaScript the forms send no headers, and those with a path parameter are left out: use the curl lines, "
-    "and open `/~NAME/docs` to work in a partition."
+    "Without JavaScript the forms send no headers, and those with a path parameter or a body are left out: use the "
+    "curl lines, and open `/~NAME/docs` to work in a partition."
 )
 
 INTRODUCTION = (
@@ -57,7 +58,7 @@ def docs_page(document: Mapping[str, Any]) -> str:
                     heading(one),
                     element(
                         "div",
-                        element("div", description(one), parameter_table(one), replies(one)),
+                        element("div", description(one), parameter_table(one), request_body(one), replies(one)),
                         element("div", element("h4", "curl"), curl_line(one), form(one)),
                         class_="halves",
                     ),
@@ -74,6 +75,7 @@ def docs_page(document: Mapping[str, Any]) -> str:
         element("noscript", prose(NO_SCRIPT)),
         groups,
         shared(document),
+        _schemas(document, _taken(document), "What bodies are made of. The reference has the other schemas, too."),
         id="main",
     )
     body = element("div", _contents(document), main, class_="columns")
@@ -91,6 +93,7 @@ def reference_page(document: Mapping[str, Any]) -> str:
                     heading(one),
                     description(one),
                     parameter_table(one),
+                    request_body(one),
                     replies(one),
                     element("h4", "curl"),
                     curl_line(one),
@@ -107,7 +110,7 @@ def reference_page(document: Mapping[str, Any]) -> str:
         _contents(document),
         groups,
         shared(document),
-        _schemas(document),
+        _schemas(document, list(document["components"]["schemas"]), with_json=True),
         id="main",
         class_="narrow reference",
     )
@@ -215,7 +218,11 @@ def _contents(document: Mapping[str, Any]) -> Markup:
         )
         for tag, members in operations(document)
     ]
-    more = element("div", element("h2", element("a", "all operations", href="#shared")))
+    more = element(
+        "div",
+        element("h2", element("a", "all operations", href="#shared")),
+        element("h2", element("a", "schemas", href="#schemas")),
+    )
     return element("nav", groups, more, class_="contents", aria_label="Contents")
 
 
@@ -226,18 +233,24 @@ def _group(tag: Mapping[str, Any], content: Child) -> Markup:
     return element("section", title, about, content, class_="group", aria_labelledby=anchor)
 
 
-def _schemas(document: Mapping[str, Any]) -> Markup:
-    articles = [
-        element(
-            "article",
-            element("h3", name),
-            element("pre", element("code", json.dumps(schema, indent=2, ensure_ascii=False)), tabindex=0),
-            id=f"schema-{name}",
-        )
-        for name, schema in document.get("components", {}).get("schemas", {}).items()
+def _taken(document: Mapping[str, Any]) -> list[str]:
+    """The names of the schemas that bodies of requests are made of."""
+    bodies = [
+        operation["requestBody"]
+        for item in document["paths"].values()
+        for operation in item.values()
+        if "requestBody" in operation
     ]
+    return reachable(document, bodies)
+
+
+def _schemas(document: Mapping[str, Any], names: list[str], text: str = "", *, with_json: bool = False) -> Markup:
+    schemas = document["components"]["schemas"]
+    articles = [schema_article(name, schemas[name], with_json=with_json) for name in names]
     title = element("h2", "Schemas", id="schemas-title")
-    return element("section", title, fragment(articles), class_="group", aria_labelledby="schemas-title")
+    return element(
+        "section", title, prose(text), articles, class_="group", id="schemas", aria_labelledby="schemas-title"
+    )
 
 
 @cache

@@ -11,7 +11,8 @@ from asgi_fault.errors import InducedFailure, ValidationFailed
 from asgi_fault.exchange import Exchange
 from asgi_fault.observe.ids import new_id, take
 from asgi_fault.parameters import Integer, Violation
-from asgi_fault.requestid import REQUEST_ID
+from asgi_fault.partitions import Partition
+from asgi_fault.requestid import REQUEST_ID, is_well_formed
 from asgi_fault.stores.idempotency import Flight
 
 DELAY = Integer(
@@ -35,6 +36,7 @@ def get_msg(exchange: Exchange) -> Response | Awaitable[Response]:
     partition = exchange.partition
     induced = partition.induced
     if induced is not None and induced.strikes(exchange.arrived_at):
+        exchange.rule = "fail"
         log = exchange.context.log
         if log.debug_on:
             log.debug("fault.induced", "Induced server failure", partition=partition.name)
@@ -42,11 +44,7 @@ def get_msg(exchange: Exchange) -> Response | Awaitable[Response]:
     if not key:
         if delay_ms:
             return _delayed(exchange, delay_ms)
-        try:
-            message_id = take()
-        except IndexError:
-            message_id = new_id()
-        return 200, _HEADERS, b'{"message_id":"%b"}' % message_id
+        return _answer(new_id())
     cached = partition.cache.get(key, exchange.arrived_at)
     if exchange.context.log.debug_on:
         _log_lookup(exchange, hit=cached is not None)
@@ -57,6 +55,24 @@ def get_msg(exchange: Exchange) -> Response | Awaitable[Response]:
     message_id = new_id()
     partition.cache.put(key, message_id, exchange.arrived_at)
     return _answer(message_id)
+
+
+def quick_msg(partition: Partition, key: bytes | None, now: float) -> Response | None:
+    """Answer what needs no delay: the same as `get_msg` for a plain request of a partition without failures."""
+    if not key:
+        try:
+            message_id = take()
+        except IndexError:
+            message_id = new_id()
+        return 200, _HEADERS, b'{"message_id":"%b"}' % message_id
+    cache = partition.cache
+    if not is_well_formed(key) or key in cache.flights:
+        return None
+    known = cache.get(key, now)
+    if known is None:
+        known = new_id()
+        cache.put(key, known, now)
+    return 200, _HEADERS, b'{"message_id":"%b"}' % known
 
 
 def _answer(message_id: bytes) -> Response:

@@ -151,7 +151,7 @@ def test_a_defect_of_ours_shows_the_client_an_id_and_the_log_everything() -> Non
 
     async def test(world: World) -> None:
         world.app._static["/msg"].operations["GET"].handler = broken
-        answer = await world.client.get("/msg", headers=[("X-Request-ID", "find-me")])
+        answer = await world.client.get("/msg?delay=0", headers=[("X-Request-ID", "find-me")])
         assert_union(answer, 500, "InternalServerError")
         assert b"secret" not in answer.body
         assert world.context.partitions.default.slots.free == 50

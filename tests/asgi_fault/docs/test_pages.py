@@ -1,23 +1,32 @@
 """The pages: whole, safe, readable without JavaScript, and independent of the network and of where they are mounted."""
 
+import json
 import re
+import shlex
 from base64 import b64encode
 from collections import Counter
+from collections.abc import Iterator
 from hashlib import sha256
+from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
 import pytest
 
 from asgi_fault.docs.markup import VOID
 from asgi_fault.docs.openapi import openapi
 from asgi_fault.docs.pages import docs_page, index_page, reference_page
+from asgi_fault.docs.tables import type_of
+from asgi_fault.faults.schema import SCHEMA as RULES
+from asgi_fault.observe.expectations import SCHEMA as EXPECTATIONS
 from asgi_fault.parameters import Integer, Text
 from asgi_fault.routes import DOCUMENT_PAGES, ROUTES
-from asgi_fault.routing import Reply, Route
+from asgi_fault.routing import Body, Reply, Route
+from tests.in_process import in_world
 
+BODIES = {(route.method, route.path) for route in ROUTES if route.body is not None}
 PAGES = (docs_page, reference_page, index_page)
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror='x'>\"&"
 NUMBER = Integer(name="n", where="path", low=0, high=9, description="A digit.")
@@ -90,6 +99,10 @@ def test_descriptions_parameters_and_answers_are_there(render: Any) -> None:
             assert parameter.description in text
         for reply in route.replies.values():
             assert reply.description.replace("`", "") in text
+            assert all(content_type in text for content_type in (reply.content_type, *reply.also))
+        if route.body is not None:
+            assert route.body.description in text
+            assert all(summary in text for summary in route.body.examples)
     assert '"message_id": "6f1d1b1e' in text
     assert "X-Fault-Partition" in text
     assert "integer, 0 to 1000" in text
@@ -155,9 +168,10 @@ def test_the_page_is_accessible_in_what_a_parser_can_see(page: Page) -> None:
 
 def test_every_input_stands_in_a_label() -> None:
     html = docs_page(openapi(ROUTES))
-    labels = re.findall(r"<label.*?</label>", html)
-    assert sum(label.count("<input") for label in labels) == html.count("<input") > 0
-    assert all(label.count("<input") == 1 and ">" in label for label in labels)
+    labels = re.findall(r"<label.*?</label>", html, re.DOTALL)
+    for tag in ("<input", "<textarea"):
+        assert sum(label.count(tag) for label in labels) == html.count(tag) > 0
+    assert all(label.count("<input") + label.count("<textarea") == 1 and ">" in label for label in labels)
 
 
 def test_every_operation_has_a_form_and_a_curl_line() -> None:
@@ -172,15 +186,106 @@ def test_without_javascript_a_form_sends_only_what_it_can() -> None:
     page = page_of(docs_page)
     for form in page.all("form"):
         assert form["data-path"] is not None
-        has_parameter = "{" in form["data-path"]
-        assert form.get("action") == (None if has_parameter else "." + form["data-path"])
+        has_body = (form["data-method"], form["data-path"]) in BODIES
+        needs_script = "{" in form["data-path"] or has_body
+        assert form.get("action") == (None if needs_script else "." + form["data-path"])
         assert form["method"] == ("get" if form["data-method"] == "GET" else "post")
-    for field in page.all("input"):
-        # A header that had a `name` would end up in the query.
+    for field in page.all("input") + page.all("textarea"):
+        # A header or a body that had a `name` would end up in the query.
         assert ("name" in field) == (field["data-in"] == "query")
-        # A form sends empty fields too, and an empty number is a 422.
-        if field["data-in"] == "query":
-            assert field["value"]
+
+
+@pytest.mark.parametrize(
+    "route",
+    [route for route in ROUTES if route.method == "GET" and "{" not in route.path],
+    ids=lambda route: route.path,
+)
+def test_without_javascript_the_server_takes_what_a_form_sends(route: Route) -> None:
+    """A form sends empty fields too, and an empty number could be a 422, or an empty `follow` a stream without end."""
+    fields = [field for field in page_of(docs_page, route).all("input") if "name" in field]
+    query = urlencode({str(field["name"]): field.get("value") or "" for field in fields})
+    answer = in_world(lambda world: world.client.get(f"{route.path}?{query}"))
+    assert (answer.status, answer.complete) == (200, True)
+
+
+def test_a_body_is_filled_in_and_stands_in_the_curl_line() -> None:
+    html = docs_page(openapi(ROUTES))
+    fields = re.findall(r"<textarea[^>]*>\n(.*?)</textarea>", html, re.DOTALL)
+    commands = [shlex.split(unescape(text)) for text in re.findall(r"<code>(curl -i .*?)</code>", html, re.DOTALL)]
+    routes = [route for route in ROUTES if route.body is not None]
+    assert len(fields) == len(routes) > 0
+    for route, field in zip(routes, fields, strict=True):
+        assert route.body is not None
+        first = next(iter(route.body.examples.values()))
+        assert json.loads(unescape(field)) == first
+        (words,) = [words for words in commands if words[-1] == f"localhost:8000{route.path}" and "-d" in words]
+        assert words[:5] == ["curl", "-i", "-H", "Content-Type: application/json", "-d"]
+        assert json.loads(words[5]) == first
+
+
+def test_a_body_with_a_quote_is_quoted_for_the_shell_and_for_html() -> None:
+    value = {"it's": "</textarea><b>\n$HOME `id`"}
+    route = Route(
+        "PUT", "/a", handler, "t", "A", body=Body(description="x", schema={"type": "object"}, examples={"One": value}),
+        replies={200: Reply(description="x")},
+    )  # fmt: skip
+    html = docs_page(openapi([route]))
+    assert page_of(docs_page, route).all("b") == []
+    (line,) = re.findall(r"<code>(curl .*?)</code>", html, re.DOTALL)
+    words = shlex.split(unescape(line))
+    assert words[2:4] == ["-X", "PUT"]
+    assert json.loads(words[words.index("-d") + 1]) == value
+    assert '<div class="js-only"><h4>Try it</h4>' in html
+
+
+def described_keys(schema: Any) -> Iterator[tuple[str, str]]:
+    """Every key within a schema with its description, whatever lies between."""
+    for key, value in schema.items() if isinstance(schema, dict) else ():
+        for name, one in value.items() if key == "properties" else ():
+            yield name, one.get("description", "")
+        yield from described_keys(value)
+
+
+@pytest.mark.parametrize("render", [docs_page, reference_page])
+def test_every_key_of_a_rule_and_of_expectations_is_explained(render: Any) -> None:
+    page = page_of(render)
+    html = render(openapi(ROUTES))
+    for schema in (RULES, EXPECTATIONS):
+        keys = list(described_keys(schema))
+        assert len(keys) > 10
+        for name, description in keys:
+            assert re.search(rf"<code>([\w.\[\]]+\.)?{name}</code>", html), name
+            assert " ".join(description.replace("`", "").split()) in page.text
+    for text in ("before-head, in-head, after-head or mid-body", "301, 302, 303, 307 or 308, default 302"):
+        assert text in page.text
+    assert {"#schema-FaultStep", "#schema-FaultMatch", "#schema-Expectations"} <= set(page.values("href"))
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({}, "any"),
+        ({"type": "integer", "minimum": 0, "maximum": 9, "default": 1}, "integer, 0 to 9, default 1"),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 9}, "number, more than 0, at most 9"),
+        ({"type": "number", "exclusiveMaximum": 1}, "number, less than 1"),
+        ({"type": "string", "maxLength": 5, "pattern": "^a<b$"}, "string, at most 5 characters, matching ^a&lt;b$"),
+        ({"type": "string", "pattern": "^(a|b-c|d)$"}, "a, b-c or d"),
+        ({"type": ["number", "null"]}, "number or null"),
+        (
+            {"type": ["integer", "array"], "minimum": 1, "items": {"type": "integer", "minimum": 1}, "maxItems": 9},
+            "integer, at least 1, or list of those, at most 9 items",
+        ),
+        ({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}, "list of number, 2 items"),
+        ({"type": "array", "items": {}, "minItems": 2, "maxItems": 3}, "list of any, 2 to 3 items"),
+        ({"type": "array", "minItems": 2}, "list of any, at least 2 items"),
+        ({"type": "object", "minProperties": 1, "maxProperties": 1}, "object with one key"),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, "object, each value: string"),
+        ({"const": "a"}, '"a"'),
+        ({"$ref": "#/components/schemas/A"}, '<a href="#schema-A">A</a>'),
+    ],
+)
+def test_a_type_in_words(schema: Any, text: str) -> None:
+    assert type_of(schema) == text
 
 
 def test_without_javascript_a_form_with_a_path_parameter_is_not_shown() -> None:
@@ -228,5 +333,5 @@ def test_the_index_breaks_something_in_one_line() -> None:
 
 def test_the_reference_has_no_forms_and_shows_the_schemas() -> None:
     page = page_of(reference_page)
-    assert page.all("form") == page.all("input") == []
+    assert page.all("form") == page.all("input") == page.all("textarea") == []
     assert "schema-ValidationError" in page.values("id")
