@@ -27,11 +27,9 @@ class _LazyApplication:
         return getattr(self, name)
 
     def _become(self) -> None:
-        from asgi_fault.application import application_from_environment
+        from asgi_fault.application import become_application
 
-        made = application_from_environment()
-        self.__dict__ = made.__dict__
-        self.__class__ = type(made)  # type: ignore[assignment]
+        become_application(self)
 
 
 app = _LazyApplication()

@@ -540,12 +540,20 @@ def _mute_access_log() -> None:
     access.propagate = False
 
 
-def application_from_environment() -> "Application | Misconfigured":
-    """The application of `uvicorn asgi_fault:app`, with settings from the environment and `.env`."""
+def become_application(lazy: Any) -> None:
+    """Make `lazy` the application of this process, with settings from the environment and `.env`.
+
+    It is initialised in place. To make an application and to share its `__dict__` would be shorter, but CPython 3.13
+    counts what such a dictionary holds twice, and its garbage collector then clears what is in use.
+    """
     try:
-        return Application(Context(Settings.load()), owns_process=True)
+        context = Context(Settings.load())
     except ConfigError as error:
-        return Misconfigured(str(error))
+        lazy.__class__ = Misconfigured
+        lazy.__init__(str(error))
+    else:
+        lazy.__class__ = Application
+        lazy.__init__(context, owns_process=True)
 
 
 class Misconfigured:

@@ -1,12 +1,16 @@
 """Start and stop inside one process: what waits is woken, and signals find their way to whoever had them before."""
 
 import asyncio
+import gc
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from asgi_fault.application import Application, application_from_environment
+import asgi_fault
+from asgi_fault.application import Application
 from tests.in_process import World, in_world, make_world
 
 
@@ -101,7 +105,7 @@ def test_two_applications_do_not_share_anything() -> None:
 
 def test_a_bad_setting_refuses_the_start_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVER_PORT", "eighty")
-    app = application_from_environment()
+    app = asgi_fault._LazyApplication()
 
     async def main() -> None:
         lifespan = Lifespan(app)
@@ -119,3 +123,20 @@ def test_a_bad_setting_refuses_the_start_and_says_why(monkeypatch: pytest.Monkey
         assert b"SERVER_PORT" in sent[1]["body"]
 
     asyncio.run(main())
+
+
+def test_the_lazy_application_becomes_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVER_MAX_CONCURRENCY", "7")
+    app: Any = asgi_fault._LazyApplication()
+    assert not isinstance(app, Application)
+    assert app.context.settings.max_concurrency == 7
+    assert isinstance(app, Application)
+    gc.collect()
+    operation = app._router.unmatched.other
+    assert operation.path == "unmatched", "the garbage collector takes nothing that is in use"
+
+
+def test_importing_the_package_loads_no_server() -> None:
+    code = "import sys, asgi_fault; print(sorted({'asyncio', 'uvicorn', 'h11', 'click'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
