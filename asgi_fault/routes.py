@@ -55,7 +55,7 @@ ROUTES = (
         parameters=(fail.SECONDS,), control=True,
         replies={200: Reply(
             description="Set",
-            example={"message": "Server will fail requests for the next 5 seconds", "duration_seconds": 5},
+            example={"message": "Server will fail requests for the next 3 seconds", "duration_seconds": 3},
         )},
     ),
     Route(

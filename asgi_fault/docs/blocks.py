@@ -12,6 +12,7 @@ from asgi_fault.docs.tables import type_of
 HOST = "localhost:8000"
 """Where a server started with the defaults listens. With JavaScript the page puts its own address in."""
 
+LINE_MAX = 56  # characters of JSON
 ROWS_MAX = 24  # lines of a body that a form shows without scrolling
 
 
@@ -250,9 +251,8 @@ def form(one: Described) -> Markup:
     Without JavaScript a browser can send neither headers nor path parameters nor JSON; those inputs, or the whole form,
     then stay away.
     """
-    inputs = [_input(one, parameter) for parameter in one.parameters]
-    if one.body is not None:
-        inputs.append(_body_input(one, one.body[0]))
+    inputs = [] if one.body is None else [_body_input(one, one.body[0])]
+    inputs += [_input(one, parameter) for parameter in one.parameters]
     if one.operation.get("security"):
         inputs.append(_token_input(one))
     needs_script = one.needs_path or one.body is not None
@@ -345,4 +345,19 @@ def _anchor(reference: str) -> str:
 
 
 def _json(example: object) -> str:
-    return example if isinstance(example, str) else json.dumps(example, indent=2, ensure_ascii=False)
+    return example if isinstance(example, str) else _laid_out(example, 0)
+
+
+def _laid_out(value: object, indent: int) -> str:
+    """JSON in which whatever fits stands on one line."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or indent + len(line) <= LINE_MAX:
+        return line
+    inner = indent + 2
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(key, ensure_ascii=False)}: {_laid_out(one, inner)}" for key, one in value.items()]
+    else:
+        parts = [_laid_out(one, inner) for one in value]
+    start, end = ("{", "}") if isinstance(value, dict) else ("[", "]")
+    lines = ",\n".join(f"{' ' * inner}{part}" for part in parts)
+    return f"{start}\n{lines}\n{' ' * indent}{end}"

@@ -36,7 +36,10 @@ def type_of(schema: Schema) -> Markup:
     else:
         told = [_kind(kind, schema, f"{kinds[0]}" if number else "") for number, kind in enumerate(kinds)]
     words = _joined(told, ", or " if any("," in one for one in told) else " or ")
-    return fragment(words, f", default {schema['default']}") if "default" in schema else words
+    if "default" not in schema:
+        return words
+    default = schema["default"]
+    return fragment(words, f", default {default if isinstance(default, str) else json.dumps(default)}")
 
 
 def _kind(kind: str, schema: Schema, before: str) -> Markup:
@@ -60,7 +63,7 @@ def _kind(kind: str, schema: Schema, before: str) -> Markup:
 def _string(schema: Schema) -> Markup:
     words = _WORDS.fullmatch(schema.get("pattern", ""))
     if words:
-        return _choice(words[1].split("|"))
+        return _choice([word or "empty" for word in words[1].split("|")])
     told = [Markup("string"), *_count(schema, "Length", "characters")]
     if "pattern" in schema:
         told.append(fragment("matching ", schema["pattern"]))

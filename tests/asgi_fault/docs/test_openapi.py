@@ -361,6 +361,19 @@ def test_the_examples_of_faults_and_journal_are_one_true_story(monkeypatch: pyte
     in_world(test)
 
 
+def test_the_examples_of_fail_are_what_the_server_answers() -> None:
+    async def test(world: World) -> None:
+        assert (await world.client.post("/fail/duration/3")).json == documented_example(
+            "POST", "/fail/duration/{s}", 200
+        )
+        assert (await world.client.get("/msg")).json == documented_example("GET", "/msg", 500)
+        assert (await world.client.post("/fail/reset")).json == documented_example("POST", "/fail/reset", 200)
+        assert (await world.client.post("/fail/count/3")).json == documented_example("POST", "/fail/count/{n}", 200)
+        assert (await world.client.get("/fail/status")).json == documented_example("GET", "/fail/status", 200)
+
+    in_world(test)
+
+
 def without_ids(example: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in example.items() if key != "request_id"}
 

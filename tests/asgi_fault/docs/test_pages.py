@@ -1,5 +1,6 @@
 """The pages: whole, safe, readable without JavaScript, and independent of the network and of where they are mounted."""
 
+import asyncio
 import json
 import re
 import shlex
@@ -24,7 +25,7 @@ from asgi_fault.observe.expectations import SCHEMA as EXPECTATIONS
 from asgi_fault.parameters import Integer, Text
 from asgi_fault.routes import DOCUMENT_PAGES, ROUTES
 from asgi_fault.routing import Body, Reply, Route
-from tests.in_process import in_world
+from tests.in_process import Answer, World, in_world
 
 BODIES = {(route.method, route.path) for route in ROUTES if route.body is not None}
 PAGES = (docs_page, reference_page, index_page)
@@ -204,8 +205,15 @@ def test_without_javascript_the_server_takes_what_a_form_sends(route: Route) -> 
     """A form sends empty fields too, and an empty number could be a 422, or an empty `follow` a stream without end."""
     fields = [field for field in page_of(docs_page, route).all("input") if "name" in field]
     query = urlencode({str(field["name"]): field.get("value") or "" for field in fields})
-    answer = in_world(lambda world: world.client.get(f"{route.path}?{query}"))
+
+    async def test(world: World) -> Answer:
+        leave = asyncio.Event()
+        asyncio.get_running_loop().call_later(60, leave.set)
+        return await world.client.get(f"{route.path}?{query}", leave=leave)
+
+    answer = in_world(test)
     assert (answer.status, answer.complete) == (200, True)
+    assert answer.headers["content-type"] != "text/event-stream"
 
 
 def test_a_body_is_filled_in_and_stands_in_the_curl_line() -> None:
@@ -236,6 +244,17 @@ def test_a_body_with_a_quote_is_quoted_for_the_shell_and_for_html() -> None:
     assert words[2:4] == ["-X", "PUT"]
     assert json.loads(words[words.index("-d") + 1]) == value
     assert '<div class="js-only"><h4>Try it</h4>' in html
+
+
+def test_an_example_is_json_with_short_lines() -> None:
+    value = {"a": [], "b": {"c": [1, 2, {"long": ["x" * 30, "y" * 30]}], "d": {}}, "é": "x" * 99, "f": None}
+    body = Body(description="x", schema={}, examples={"One": value})
+    html = docs_page(
+        openapi([Route("POST", "/a", handler, "t", "A", body=body, replies={200: Reply(description="x")})])
+    )
+    (text,) = re.findall(r"<textarea[^>]*>\n(.*?)</textarea>", html, re.DOTALL)
+    assert json.loads(unescape(text)) == value
+    assert [line for line in unescape(text).splitlines() if len(line) > 60 and "x" * 99 not in line] == []
 
 
 def described_keys(schema: Any) -> Iterator[tuple[str, str]]:
@@ -270,6 +289,8 @@ def test_every_key_of_a_rule_and_of_expectations_is_explained(render: Any) -> No
         ({"type": "number", "exclusiveMaximum": 1}, "number, less than 1"),
         ({"type": "string", "maxLength": 5, "pattern": "^a<b$"}, "string, at most 5 characters, matching ^a&lt;b$"),
         ({"type": "string", "pattern": "^(a|b-c|d)$"}, "a, b-c or d"),
+        ({"type": "string", "pattern": "^(|a)$", "default": "a"}, "empty or a, default a"),
+        ({"type": "boolean", "default": False}, "boolean, default false"),
         ({"type": ["number", "null"]}, "number or null"),
         (
             {"type": ["integer", "array"], "minimum": 1, "items": {"type": "integer", "minimum": 1}, "maxItems": 9},
