@@ -283,7 +283,10 @@ class Application:
         if operation.public:
             return operation
         name = target.partition
-        if name is None and b"x-fault-partition" in exchange.headers:
+        wire = exchange.wire
+        if wire is not None and wire.partition:
+            name = wire.partition
+        elif name is None and b"x-fault-partition" in exchange.headers:
             name = exchange.headers[b"x-fault-partition"].decode("latin-1")
         if name is not None:
             exchange.partition = self.context.partitions.get(name, exchange.arrived_at)

@@ -59,6 +59,7 @@ class Settings:
     partition_idle_seconds: float = _setting(
         600.0, "idle time after which a partition is forgotten", unit="seconds", low=1, high=86_400
     )
+    ports_max: int = _setting(100, "ports that POST /ports opens, at once", low=0, high=1000)
     journal_size: int = _setting(1000, "arrivals a partition's journal keeps; 0 keeps none", low=0, high=100_000)
     seed: int = _setting(0, "what all randomness of the faults begins with", low=0, high=2**53)
     fault_headers: bool = _setting(

@@ -10,6 +10,7 @@ from asgi_fault.docs import Documents
 from asgi_fault.errors import Unavailable
 from asgi_fault.observe.logs import Log
 from asgi_fault.partitions import Partitions
+from asgi_fault.ports import Ports
 from asgi_fault.routing import Operation
 
 Clock = Callable[[], float]
@@ -20,15 +21,20 @@ class Stopping:
 
     uvicorn ends the lifespan only after all connections are done, so a stall or a stream that ignored this would
     hold it for ever.
+
+    Args:
+        at_once: called when it begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: Callable[[], None] = lambda: None) -> None:
         self.begun = False
+        self._at_once = at_once
         self._waiting: set[Future[Any]] = set()
 
     def begin(self) -> None:
         """Wake all that wait with a 503. Harmless when repeated."""
         self.begun = True
+        self._at_once()
         for future in self._waiting:
             _fail(future)
         self._waiting.clear()
@@ -83,7 +89,8 @@ class Context:
         self.log = log or Log(settings.log_level, settings.log_format, wall_clock=wall_clock)
         self.started_at = clock()
         self.partitions = Partitions(settings, clock, wall_clock)
-        self.stopping = Stopping()
+        self.ports = Ports(settings, clock, self.log)
+        self.stopping = Stopping(self.ports.stop)
         self.errors: dict[tuple[str, int], int] = {}
         self.operations: Sequence[Operation] = ()
         self.documents: Documents = Documents(())

@@ -180,6 +180,8 @@ async def _relay(plan: Plan, exchange: Exchange, send: Send, stream: BodyStream)
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 if seconds:
                     await exchange.hold(seconds)
+        if watcher.done():
+            raise Disconnected
     finally:
         watcher.cancel()
         await stream.aclose()

@@ -151,6 +151,13 @@ class Unavailable(HTTPError):
         super().__init__(message, details=details, headers=[(b"retry-after", b"%d" % retry_after)])
 
 
+class NotSupported(HTTPError):
+    """501: this server was started, or installed, without what it takes; the message names the remedy."""
+
+    status = 501
+    error = "NotSupportedError"
+
+
 class Unexpected(HTTPError):
     """500 that nobody asked for: a defect of ours. The client learns the request id, the log has the rest."""
 

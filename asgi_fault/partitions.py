@@ -71,6 +71,9 @@ class Partitions:
     def __len__(self) -> int:
         return len(self._named) + 1
 
+    def __contains__(self, name: str) -> bool:
+        return name == DEFAULT or name in self._named
+
     def get(self, name: str, now: float) -> Partition:
         """The partition `name`, made when it does not exist.
 

@@ -1,7 +1,7 @@
 """Every URL of the server on one screen, as data. The router, OpenAPI and the documentation pages are made from it."""
 
 from asgi_fault.docs import examples
-from asgi_fault.endpoints import fail, faults, health, journal, meta, msg
+from asgi_fault.endpoints import fail, faults, health, journal, meta, msg, ports
 from asgi_fault.faults.schema import RULE
 from asgi_fault.parameters import Text
 from asgi_fault.requestid import REQUEST_ID
@@ -32,6 +32,18 @@ NO_RULE = Reply(description="No rule has this id", example=examples.NO_RULE, sch
 NO_JOURNAL = Reply(
     description="`SERVER_JOURNAL_SIZE` is 0: there is no journal", example=examples.NO_JOURNAL, schema=shaped("Error")
 )
+NO_PORT = Reply(description="No such port is open here", schema=shaped("Error"))
+NO_WIRE = Reply(description="The server does not run on our protocol", schema=shaped("Error"))
+OWN_PORT = {
+    "port": 40123,
+    "host": "127.0.0.1",
+    "url": "http://127.0.0.1:40123",
+    "partition": "port-1",
+    "tls": None,
+    "refuses_for_s": 0.0,
+    "accepted": 1,
+    "recent": [{"ordinal": 1, "monotonic_s": 12.5, "opening": "serve"}],
+}
 
 ROUTES = (
     Route(
@@ -140,6 +152,48 @@ ROUTES = (
         replies={
             200: Reply(description="Met or not: `ok` says it", example=examples.VERDICT, schema=shaped("Verdict")),
             404: NO_JOURNAL,
+        },
+    ),
+    Route(
+        "POST", "/ports", ports.post_ports, "ports", "Open a port that belongs to a partition", control=True,
+        description="With a script for what happens to a connection before its first request, and with TLS if asked.",
+        body=Body(
+            description="The port.", schema=shaped("Port"),
+            examples={"one whose first connection is reset": {"connections": [{"reset": True}]}},
+        ),
+        replies={
+            201: Reply(description="Open", example=OWN_PORT),
+            409: Reply(description="Somebody else listens there", schema=shaped("Error")),
+            501: NO_WIRE,
+        },
+    ),
+    Route(
+        "GET", "/ports", ports.get_ports, "ports", "The ports", control=True,
+        replies={200: Reply(description="In the order they were opened", example={"ports": [OWN_PORT]})},
+    ),
+    Route(
+        "DELETE", "/ports", ports.delete_ports, "ports", "Close all ports", control=True,
+        replies={200: Reply(description="Closed, their connections too", example={"deleted": 1})},
+    ),
+    Route(
+        "GET", "/ports/{port}", ports.get_port, "ports", "One port", control=True, parameters=(ports.PORT,),
+        replies={200: Reply(description="The port", example=OWN_PORT), 404: NO_PORT},
+    ),
+    Route(
+        "DELETE", "/ports/{port}", ports.delete_port, "ports", "Close one port", control=True,
+        parameters=(ports.PORT,),
+        replies={200: Reply(description="Closed, its connections too", example={"deleted": 1}), 404: NO_PORT},
+    ),
+    Route(
+        "POST", "/ports/{port}/refuse", ports.refuse_port, "ports", "Refuse connections for a time", control=True,
+        parameters=(ports.PORT,),
+        body=Body(
+            description="The outage.", schema=shaped("Refusal"), examples={"two seconds": {"seconds": 2}},
+        ),
+        replies={
+            200: Reply(description="Refuses from now on", example={**OWN_PORT, "refuses_for_s": 2.0}),
+            404: NO_PORT,
+            409: Reply(description="Somebody else has the port now", schema=shaped("Error")),
         },
     ),
     Route(

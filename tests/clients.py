@@ -1,9 +1,12 @@
 """The clients that faults are shown to: a bare socket that tells FIN from RST, curl, and Python's own `http.client`."""
 
 import contextlib
+import functools
 import http.client
+import select
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -74,7 +77,7 @@ def read_exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def read_up_to(connection: socket.socket, mark: bytes) -> bytes:
-    """Everything up to and with `mark`, byte by byte; less when the connection ends before."""
+    """Everything up to and with `mark`, nothing of what is behind; less when the connection ends before."""
     data = b""
     while not data.endswith(mark) and (piece := connection.recv(1)):
         data += piece
@@ -102,13 +105,13 @@ class Curled:
         return self.out.rpartition(b"\r\n\r\n")[2]
 
 
-def curl(url: str, *options: str) -> Curled:
-    """Run curl on `url`, without the user's configuration and proxies."""
+def curl(*arguments: str) -> Curled:
+    """Run curl with URLs and options, without the user's configuration and proxies."""
     executable = shutil.which("curl")
     if executable is None:
         pytest.skip("there is no curl on this machine")
     command = [executable, "--disable", "--noproxy", "*", "-sS", "-i", "--http1.1", "--max-time", f"{TIMEOUT:g}"]
-    done = subprocess.run([*command, *options, url], capture_output=True, check=False, timeout=2 * TIMEOUT)
+    done = subprocess.run([*command, *arguments], capture_output=True, check=False, timeout=2 * TIMEOUT)
     return Curled(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
 
 
@@ -139,32 +142,68 @@ def ask(address: Address, target: str, method: str = "GET", *, timeout: float = 
 
 
 @contextlib.contextmanager
-def relay(address: Address, mark: bytes) -> Iterator[tuple[Address, Callable[[], None]]]:
-    """A connection's way to `address` on which what begins with `mark` is held back until the second value is called.
+def relay(address: Address, mark: bytes) -> Iterator[Address]:
+    """A way to `address` on which what begins with `mark` is held back until the client sends something more.
 
     So a test says where TCP splits the stream. Serves one connection.
     """
-    go_on = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             with listener.accept()[0] as client, socket.create_connection(address, timeout=TIMEOUT) as server:
-                threading.Thread(target=copy, args=(client, server), daemon=True).start()
-                while piece := server.recv(65536):
-                    before, found, after = piece.partition(mark)
+                server.sendall(client.recv(65536))
+                found = b""
+                while not found:
+                    before, found, after = server.recv(65536).partition(mark)
                     client.sendall(before)
-                    if found:
-                        go_on.wait(TIMEOUT)
-                        client.sendall(found + after)
-
-        def copy(source: socket.socket, target: socket.socket) -> None:
-            with contextlib.suppress(OSError):
-                while piece := source.recv(65536):
-                    target.sendall(piece)
-                target.shutdown(socket.SHUT_WR)
+                second = client.recv(65536)
+                client.sendall(found + after)
+                server.sendall(second)
+                sides = {client: server, server: client}
+                while True:
+                    for side in select.select(list(sides), [], [], TIMEOUT)[0]:
+                        piece = side.recv(65536)
+                        if not piece:
+                            return
+                        sides[side].sendall(piece)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield listener.getsockname(), go_on.set
-        go_on.set()
+        yield listener.getsockname()
         thread.join(TIMEOUT)
+
+
+def see_over_tls(address: Address, data: bytes) -> Seen:
+    """As `see`, over TLS whoever the server is. `ssl.SSLSocket` does not tell RST from FIN, so it is not used."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing)
+    seen = Seen()
+    with socket.create_connection(address, timeout=TIMEOUT) as connection:
+        step: Callable[[], object] = tls.do_handshake
+        while not seen.end:
+            try:
+                done = step()
+            except ssl.SSLWantReadError:
+                if outgoing.pending:
+                    connection.sendall(outgoing.read())
+                try:
+                    piece = connection.recv(65536)
+                except ConnectionResetError:
+                    seen.end = "reset"
+                else:
+                    incoming.write(piece) if piece else incoming.write_eof()
+                continue
+            except ssl.SSLZeroReturnError:  # close_notify
+                seen.end = "fin"
+                continue
+            if step == tls.do_handshake:
+                tls.write(data)
+                step = functools.partial(tls.read, 65536)
+            elif isinstance(done, bytes) and done:
+                seen.data += done
+            else:
+                seen.end = "fin"
+    return seen

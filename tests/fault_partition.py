@@ -24,7 +24,7 @@ class FaultPartition:
 
     def set(self, *script: dict[str, Any], match: dict[str, Any] | None = None, **rule: Any) -> None:
         """Add a rule with a script."""
-        document = {"match": match or {}, "script": list(script), **rule}
+        document = {"match": match or {}, **({"script": list(script)} if script else {}), **rule}
         answer = self.client.post(f"{self.server.url}/~{self.name}/faults", json=document)
         assert answer.status_code == 201, answer.text
 
@@ -42,12 +42,13 @@ class FaultPartition:
         """What a bare socket gets for it."""
         return see(self.server.address, self.request(path, *lines, **options))
 
-    def entries(self, count: int = 0) -> list[dict[str, Any]]:
-        """The journal, as soon as `count` arrivals are over."""
+    def entries(self, count: int = 0, *, ended: bool = False) -> list[dict[str, Any]]:
+        """The journal, as soon as `count` arrivals are over; with `ended`, so are the connections of all of them."""
 
         def found() -> list[dict[str, Any]] | None:
             entries: list[dict[str, Any]] = self.client.get(self.url("/journal")).json()["entries"]
-            return entries if len(entries) >= count else None
+            waits = len(entries) < count or (ended and any(entry["ended"] is None for entry in entries))
+            return None if waits else entries
 
         if not count:
             return found() or []

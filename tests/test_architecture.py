@@ -22,8 +22,8 @@ CORE_MAY_IMPORT = {
 LAYERS = (
     {"asgi", "config", "observe", "parameters", "version"},
     {"errors", "requestid"},
-    {"stores", "faults", "admission", "target", "cors", "routing"},
-    {"partitions"},
+    {"tls", "stores", "faults", "admission", "target", "cors", "routing"},
+    {"partitions", "ports"},
     {"docs"},
     {"context"},
     {"exchange"},
@@ -37,6 +37,7 @@ OUTSIDE = {
     "asgi_fault.cli": {"click", "uvicorn"},
     "asgi_fault.config": {"dotenv"},
     "asgi_fault.faults.wire": {"h11", "uvicorn"},
+    "asgi_fault.tls": {"cryptography", "trustme"},
 }
 
 

@@ -7,6 +7,7 @@ there a reference begins at the root of the document.
 from collections.abc import Mapping
 from typing import Any
 
+from asgi_fault.faults import openings
 from asgi_fault.faults import schema as faults
 from asgi_fault.observe import expectations
 
@@ -53,7 +54,12 @@ def _array(description: str, items: Schema) -> Schema:
     return {"description": description, "type": "array", "items": items}
 
 
-ASKED = {**embedded(faults.SCHEMA, "Faults", "Fault"), **embedded(expectations.SCHEMA, "Expectations", "Expectation")}
+ASKED = {
+    **embedded(faults.SCHEMA, "Faults", "Fault"),
+    **embedded(expectations.SCHEMA, "Expectations", "Expectation"),
+    **embedded(openings.PORT, "Port", "Port"),
+    **embedded(openings.REFUSAL, "Refusal", "Refusal"),
+}
 """What the server takes, as published."""
 
 _SET_RULE = _object(

@@ -24,6 +24,7 @@ _TYPES = {
     "boolean": ("bool_type", "boolean"),
     "integer": ("int_type", "integer"),
     "number": ("float_type", "number"),
+    "null": ("none_required", "null"),
 }
 _WORDS = re.compile(r"\^\(([a-z0-9|-]+)\)\$")
 
@@ -107,6 +108,8 @@ def _is(value: object, name: str) -> bool:
         return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if name == "number":
         return isinstance(value, int | float)
+    if name == "null":
+        return value is None
     return isinstance(value, {"object": dict, "array": list, "string": str}.get(name, ()))
 
 

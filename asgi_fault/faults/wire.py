@@ -13,17 +13,18 @@ import itertools
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from asgi_fault.asgi import ASGIApplication, Receive, Scope, Send
 from asgi_fault.errors import HEAD_MAX
 from asgi_fault.observe.attempts import Connection
 
 if TYPE_CHECKING:
-    from asyncio import Protocol, Transport
+    from asyncio import BaseProtocol, Transport
+    from collections.abc import Callable
 
-    H11: type[Protocol]
-    HttpTools: type[Protocol]
+    H11: type[BaseProtocol]
+    HttpTools: type[BaseProtocol]
 
 EXTENSION = "asgi_fault.wire"
 """The key in `scope["extensions"]`."""
@@ -35,7 +36,9 @@ ANSWER_431 = (
 )
 
 # Linger on, for zero seconds: close() discards what is unsent and sends RST instead of FIN (socket(7)).
-_LINGER_ZERO = struct.pack("ii", 1, 0)
+LINGER_ZERO = struct.pack("ii", 1, 0)
+
+TLS_CONSENT = 0.5  # seconds; asyncio would wait 30 for a close_notify that no client needs to send (RFC 8446 6.1)
 
 AHEAD_MAX = HEAD_MAX
 """Bytes of later requests that are read while one is answered; see `Wired.data_received`."""
@@ -51,13 +54,24 @@ class Wire:
 
     Attributes:
         connection: what the journal knows of it.
+        partition: whose port the client has come to; empty for the server's own listener.
+        protocol: uvicorn's side of the connection.
     """
 
-    __slots__ = ("_transport", "connection")
+    __slots__ = ("_transport", "connection", "partition", "protocol")
 
-    def __init__(self, transport: "Transport", opened_at: float) -> None:
+    def __init__(
+        self, transport: "Transport", opened_at: float, protocol: "Wired | None" = None, partition: str = ""
+    ) -> None:
         self._transport = transport
         self.connection = Connection(next(_connection_ids), opened_at)
+        self.partition = partition
+        self.protocol = protocol
+
+    def siblings(self) -> "Siblings":
+        """What makes protocols like the one of this connection."""
+        protocol: Any = self.protocol
+        return Siblings(type(protocol), protocol.config, protocol.server_state, protocol.app_state)
 
     def write(self, data: bytes) -> None:
         """Put bytes on the connection as they are."""
@@ -84,15 +98,15 @@ class Wire:
             return
         self._ended("server-half-close")
         if not self._transport.is_closing():
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the client has reset the connection, and the loop does not know yet
+                self._transport.abort()
 
     def reset(self) -> None:
         """RST at once; bytes on their way are lost, so wait for `unsent` to be 0 where they matter."""
         self._ended("server-reset")
-        raw: socket.socket | None = self._transport.get_extra_info("socket")
-        if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
-        self._transport.abort()
+        reset(self._transport)
 
     def abort(self) -> None:
         """End the connection without another byte, as it is."""
@@ -117,6 +131,50 @@ def _unconfirmed(raw: socket.socket | None) -> int:
         return 0
 
 
+def reset(transport: "Transport") -> None:
+    """End a connection with RST."""
+    raw: socket.socket | None = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+    transport.abort()
+
+
+class OwnPort(Protocol):
+    """What a protocol knows of the port its client has come to, when that belongs to a partition."""
+
+    partition: str
+
+
+class Siblings:
+    """Makes protocols that serve like those of a running uvicorn server, each for a port of its own.
+
+    Attributes:
+        workers: how many processes the server has.
+    """
+
+    __slots__ = ("_app_state", "_config", "_kind", "_server_state", "workers")
+
+    def __init__(self, kind: Any, config: Any, server_state: Any, app_state: dict[str, Any]) -> None:
+        self._kind = kind
+        self._config = config
+        self._server_state = server_state
+        self._app_state = app_state
+        self.workers: int = config.workers
+
+    @classmethod
+    def of(cls, server: Any) -> "Siblings":
+        """Those of a `uvicorn.Server` that has started with `H11` or `HttpTools`."""
+        return cls(server.config.http_protocol_class, server.config, server.server_state, server.lifespan.state)
+
+    def __call__(self, port: OwnPort) -> Any:
+        """A protocol for one connection to `port`. To be called where the loop runs."""
+        return self._kind(config=self._config, server_state=self._server_state, app_state=self._app_state, port=port)
+
+    def serving(self, port: OwnPort) -> "list[Wired]":
+        """Those protocols of `port` that have a connection."""
+        return [protocol for protocol in self._server_state.connections if getattr(protocol, "port", None) is port]
+
+
 class Wired:
     """Mixin over either protocol: gives each connection a `Wire`, and each request the wire of its connection."""
 
@@ -129,22 +187,32 @@ class Wired:
     _answering: Any = None
     _ahead = 0
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, port: OwnPort | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.port = port
         inner = self.app
+        # Whoever looks for the header finds the partition; `Wire.partition` says that nothing may overrule it.
+        mark = [] if port is None else [(b"x-fault-partition", port.partition.encode("ascii"))]
 
         def app(scope: Scope, receive: Receive, send: Send) -> Any:
             wire = self._wire
             wire.connection.requests += 1
             self._answering = receive.__self__  # type: ignore[attr-defined]
             scope["extensions"] = {EXTENSION: wire}
+            if mark:
+                scope["headers"] = scope["headers"] + mark
             return inner(scope, receive, send)
 
         self.app = app
 
+    def end(self, how: str) -> None:
+        """End the connection from outside of any request: `close`, `reset` or `abort`."""
+        {"close": self._wire.close, "reset": self._wire.reset, "abort": self._wire.abort}[how]()
+
     def connection_made(self, transport: Any) -> None:
         """A client has come."""
-        self._wire = Wire(transport, self.loop.time())
+        partition = "" if self.port is None else self.port.partition
+        self._wire = Wire(transport, self.loop.time(), self, partition)
         super().connection_made(transport)  # type: ignore[misc]
 
     def data_received(self, data: bytes) -> None:
@@ -166,6 +234,12 @@ class Wired:
         # Once we close, TLS has the client say the same; that is its answer to ours.
         self._client_has_ended = not self.transport.is_closing()
         return super().eof_received()  # type: ignore[misc]
+
+    def shutdown(self) -> None:
+        """The server stops: an idle connection is closed; over TLS with the client's consent, if it comes soon."""
+        super().shutdown()  # type: ignore[misc]
+        if self.transport.is_closing():
+            self.loop.call_later(TLS_CONSENT, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over: note how, unless it was us who ended it."""
