@@ -30,14 +30,17 @@ LAYERS = (
     {"effects", "endpoints"},
     {"routes"},
     {"application"},
-    {"cli"},
-    {"__main__"},
+    {"cli", "testing"},
+    {"__main__", "pytest_plugin"},
 )
 OUTSIDE = {
     "asgi_fault.cli": {"click", "uvicorn"},
     "asgi_fault.config": {"dotenv"},
     "asgi_fault.faults.wire": {"h11", "uvicorn"},
     "asgi_fault.tls": {"cryptography", "trustme"},
+    "asgi_fault.pytest_plugin": {"pytest"},
+    "asgi_fault.testing.in_process": {"httpx"},
+    "asgi_fault.testing.server": {"uvicorn"},
 }
 
 

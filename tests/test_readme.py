@@ -61,15 +61,48 @@ def test_the_transcripts_are_what_happens(readme_server: str, environment: dict[
             assert UUID.sub("<uuid>", done.stdout).rstrip() == expected.rstrip(), command
 
 
-def test_the_python_snippets_run(readme_server: str) -> None:
-    snippets = [text for language, text in BLOCKS if language == "python"]
-    assert snippets
-    for text in snippets:
-        code = text.replace("localhost:8000", readme_server)
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
-        )
-        assert done.returncode == 0, done.stderr
+def test_every_python_snippet_is_a_test() -> None:
+    assert TESTS == [text for language, text in BLOCKS if language == "python"], "nothing else runs them"
+
+
+def test_the_test_that_finds_a_bug_finds_it(tmp_path: Path) -> None:
+    assert run_as_test(FIRST, tmp_path).returncode == 1
+    assert "assert 500 == 1000" in run_as_test(FIRST, tmp_path).stdout
+
+
+def test_the_other_tests_pass_for_a_client_that_does_it_right(tmp_path: Path) -> None:
+    (second,) = TESTS[1:]
+    done = run_as_test(CLIENT + second, tmp_path)
+    assert done.returncode == 0, done.stdout
+    broken = run_as_test(CLIENT.replace("range(3)", "range(2)") + second, tmp_path)
+    assert broken.returncode == 1, "and fail for one that does not"
+
+
+TESTS = [text for language, text in BLOCKS if language == "python" and "def test_" in text]
+FIRST = TESTS[0]
+CLIENT = """
+import time
+import urllib.error
+import urllib.request
+
+def my_client_get(url):
+    for attempt in range(3):
+        try:
+            with urllib.request.urlopen(url) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            error.close()
+            time.sleep(2**attempt)
+
+"""
+
+
+def run_as_test(text: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run `text` as a test file of a project that has nothing but the plugin."""
+    (folder / "test_snippet.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_snippet.py"]
+    variables = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "asgi_fault.pytest_plugin"}
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_make_run_and_make_test_are_what_they_say(environment: dict[str, str]) -> None:

@@ -42,8 +42,8 @@ path is answered 404, a method that a path does not have 405 with `Allow`.\
 """
 
 TAGS = {
-    "ports": "Ports that belong to a partition: for clients that lose a path prefix, and for what goes wrong before there "
-    "is a request. Under `asgi-fault serve` only.",
+    "ports": "Ports that belong to a partition: for clients that lose a path prefix, and for what goes wrong before "
+    "there is a request. Under `asgi-fault serve` only.",
     "msg": "What clients are tested against.",
     "fail": "The failures of `/msg`. Works while the server is failing: it takes no slot and no fault.",
     "faults": "Rules: which requests of the partition are answered how. They are asked in the order in which they were "

@@ -21,7 +21,6 @@ from asgi_fault.observe.attempts import Connection
 
 if TYPE_CHECKING:
     from asyncio import BaseProtocol, Transport
-    from collections.abc import Callable
 
     H11: type[BaseProtocol]
     HttpTools: type[BaseProtocol]
