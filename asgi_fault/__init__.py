@@ -27,7 +27,7 @@ class _LazyApplication:
         return getattr(self, name)
 
     def _become(self) -> None:
-        from asgi_fault.application import become_application
+        from asgi_fault.startup import become_application
 
         become_application(self)
 

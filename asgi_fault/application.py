@@ -15,13 +15,12 @@ import logging
 import signal
 import threading
 from asyncio import AbstractEventLoop, CancelledError, get_running_loop
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Any, NoReturn
 
-from asgi_fault.asgi import BodyStream, Header, Receive, Response, Scope, Send, json_response
-from asgi_fault.config import ConfigError, Settings
+from asgi_fault.asgi import BodyStream, Header, Receive, Response, Scope, Send
 from asgi_fault.context import Context
 from asgi_fault.cors import Cors
 from asgi_fault.docs import Documents
@@ -48,8 +47,8 @@ from asgi_fault.observe.ids import new_id, take
 from asgi_fault.observe.metrics import BOUNDS
 from asgi_fault.requestid import is_well_formed
 from asgi_fault.routes import DOCUMENT_PAGES, ROUTES
-from asgi_fault.routing import Handler, Operation, Router
-from asgi_fault.target import split_target
+from asgi_fault.routing import Handler, Operation, Route, Router
+from asgi_fault.target import Target, split_target
 from asgi_fault.version import __version__
 
 HEADERS_MAX = 256  # fields; ten times what browsers send
@@ -72,11 +71,12 @@ class Application:
         context: settings, clocks, log.
         owns_process: it is the application of this process (`uvicorn asgi_fault:app`), not a guest in another's: it
             chains the stop signals and mutes uvicorn's access log, which costs 2.3 times a whole request.
+        routes: the table.
     """
 
-    def __init__(self, context: Context, *, owns_process: bool = False) -> None:
+    def __init__(self, context: Context, *, owns_process: bool = False, routes: Sequence[Route] = ROUTES) -> None:
         settings = context.settings
-        routes = [route for route in ROUTES if settings.enable_docs or route.path not in DOCUMENT_PAGES]
+        routes = [route for route in routes if settings.enable_docs or route.path not in DOCUMENT_PAGES]
         router = Router(routes, refuse=self._refuse, options=self._options)
         context.operations = [
             operation for resource in router.resources for operation in (*resource.operations.values(), resource.other)
@@ -158,7 +158,7 @@ class Application:
             else:
                 traffic.finish(200, seconds)
             if partition.journal is not None:
-                partition.journal.append(_entry_of(scope, ordinal, arrived_at, done_at, 200, request_id))
+                partition.journal.append(entry_of(scope, ordinal, arrived_at, done_at, 200, request_id))
             if self._log.debug_on:
                 self._log.request("GET", scope["path"], 200, seconds, request_id, correlation_id)
 
@@ -276,7 +276,7 @@ class Application:
         scope = exchange.scope
         if scope["method"] == "CONNECT":
             raise BadRequest("CONNECT is refused: this server is no proxy.")
-        target = split_target(scope)
+        target = self._split(scope)
         exchange.locate(target.path, target.prefix)
         resource, exchange.params = self._router.find(target.path)
         operation = resource.operations.get(scope["method"], resource.other)
@@ -293,8 +293,12 @@ class Application:
         if exchange.partition is not self._default:
             exchange.partition.requests += 1
         if name is not None or self.context.settings.fault_headers:
-            exchange.inline_fault = _inline_fault(exchange)
+            exchange.inline_fault = inline_fault(exchange)
         return operation
+
+    def _split(self, scope: Scope) -> Target:
+        """The target of `scope` taken apart, as this application understands it."""
+        return split_target(scope)
 
     async def _under_rules(
         self, exchange: Exchange, operation: Operation, ordinal: int, send: Send, correlation_id: bytes
@@ -467,7 +471,7 @@ def _refuse_head() -> NoReturn:
     raise HeadTooLarge(f"The header fields are larger than {HEAD_MAX} bytes, or more than {HEADERS_MAX}.")
 
 
-def _inline_fault(exchange: Exchange) -> tuple[str, Loc] | None:
+def inline_fault(exchange: Exchange) -> tuple[str, Loc] | None:
     """The fault that came with the request, as text, and where it stood."""
     if b"x-fault" in exchange.headers:
         return exchange.headers[b"x-fault"].decode("latin-1"), HEADER
@@ -506,14 +510,14 @@ async def _stream(exchange: Exchange, send: Send, body: BodyStream) -> None:
 
 def _entry(exchange: Exchange, ordinal: int, status: int) -> Entry:
     """What the journal keeps of an exchange that is over."""
-    entry = _entry_of(exchange.scope, ordinal, exchange.arrived_at, exchange.done_at, status, exchange.request_id)
+    entry = entry_of(exchange.scope, ordinal, exchange.arrived_at, exchange.done_at, status, exchange.request_id)
     if not exchange.body and not exchange.rule:
         return entry
     digest = sha256(exchange.body).hexdigest() if exchange.body else ""
     return (*entry[:9], len(exchange.body), digest, exchange.rule, exchange.step, exchange.request_id)
 
 
-def _entry_of(scope: Scope, ordinal: int, arrived_at: float, done_at: float, status: int, request_id: bytes) -> Entry:
+def entry_of(scope: Scope, ordinal: int, arrived_at: float, done_at: float, status: int, request_id: bytes) -> Entry:
     """What the journal keeps of a request without a body that no rule was about."""
     extensions = scope.get("extensions")
     wire = extensions.get(EXTENSION) if extensions else None
@@ -541,36 +545,3 @@ def _mute_access_log() -> None:
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()
     access.propagate = False
-
-
-def become_application(lazy: Any) -> None:
-    """Make `lazy` the application of this process, with settings from the environment and `.env`.
-
-    It is initialised in place. To make an application and to share its `__dict__` would be shorter, but CPython 3.13
-    counts what such a dictionary holds twice, and its garbage collector then clears what is in use.
-    """
-    try:
-        context = Context(Settings.load())
-    except ConfigError as error:
-        lazy.__class__ = Misconfigured
-        lazy.__init__(str(error))
-    else:
-        lazy.__class__ = Application
-        lazy.__init__(context, owns_process=True)
-
-
-class Misconfigured:
-    """An application that refuses to start, so that the server says why and ends without a traceback."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Fail the start; a server without lifespan gets the reason in every answer."""
-        if scope["type"] == "lifespan":
-            await receive()
-            await send({"type": "lifespan.startup.failed", "message": f"asgi-fault cannot start:\n{self.reason}"})
-            return
-        status, headers, body = json_response(500, {"error": "ConfigurationError", "message": self.reason})
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})

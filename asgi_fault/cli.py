@@ -92,6 +92,7 @@ def serve(
     if reload and workers > 1:
         raise click.UsageError("--reload and --workers exclude each other.")
     _check_certificate(ssl_certfile, ssl_keyfile)
+    _check_proxy(settings)
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     shown_host = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
@@ -109,6 +110,9 @@ def serve(
         http=_protocol(http),
         loop=loop,
         access_log=False,
+        # The answers of an upstream have a date and a server already.
+        date_header=not settings.proxy,
+        server_header=not settings.proxy,
         log_level="warning",
         use_colors=False if "NO_COLOR" in os.environ else None,
         timeout_keep_alive=KEEP_ALIVE,
@@ -195,6 +199,18 @@ def _check_certificate(certfile: str | None, keyfile: str | None) -> None:
             ) from None
 
 
+def _check_proxy(settings: Settings) -> None:
+    """Make the proxy once, so that a mistake is a clear error here and not one in each worker."""
+    if settings.proxy:
+        from asgi_fault.context import Context
+        from asgi_fault.startup import proxy_application
+
+        try:
+            proxy_application()(Context(settings))
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from None
+
+
 def _protocol(http: str) -> Any:
     """Our variant of the parser; `auto` takes httptools when it is installed."""
     from asgi_fault.faults import wire
@@ -218,13 +234,19 @@ def _greet(url: str, settings: Settings, workers: int) -> None:
 
     bold = click.style(url, bold=True)
     say(f"asgi-fault {__version__} listens on {bold}   (Ctrl-C stops it)")
-    if settings.enable_docs:
-        say(f"  read       {url}/docs")
-    say(f"  break it   curl -X POST {url}/fail/count/3 && curl -i {url}/msg")
+    if settings.proxy:
+        rule = """-H 'Content-Type: application/json' -d '{"script": [{"status": 503}]}'"""
+        say(f"  passes on  to {settings.proxy}")
+        say(f"  break it   curl {url}{settings.control_prefix}/faults {rule} && curl -i {url}/")
+    else:
+        if settings.enable_docs:
+            say(f"  read       {url}/docs")
+        say(f"  break it   curl -X POST {url}/fail/count/3 && curl -i {url}/msg")
     if settings.log_level == "DEBUG":
         say("  requests   one line each, here")
     else:
-        say("  requests   --log-level debug has a line for each; " + f"{url}/metrics counts them")
+        metrics = f"{url}{settings.control_prefix if settings.proxy else ''}/metrics"
+        say(f"  requests   --log-level debug has a line for each; {metrics} counts them")
     if workers > 1:
         say(
             click.style("  warning    ", fg="yellow")

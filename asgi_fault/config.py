@@ -5,11 +5,13 @@ that names the variable, the value and the range; all mistakes are reported at o
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 PREFIX = "SERVER_"
+_CREDENTIALS = re.compile(r"//[^/?#]*@")
 TRUE_WORDS = frozenset({"1", "true", "yes", "on", "t", "y"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off", "f", "n"})
 
@@ -65,6 +67,15 @@ class Settings:
     fault_headers: bool = _setting(
         default=False, text="take X-Fault from requests outside named partitions as well; inside they always count"
     )
+    proxy: str = _setting(
+        "",
+        "URL of an upstream that everything but the control plane is passed on to. For tests, not for load: it needs "
+        "asgi-fault[proxy], which is httpx, whose connection pool is slow",
+    )
+    control_prefix: str = _setting("/__fault__", "where the control plane lies in front of an upstream")
+    proxy_timeout: float = _setting(60.0, "silence of the upstream, then 504", unit="seconds", low=0.1, high=3600)
+    proxy_connections: int = _setting(100, "connections to the upstream, then 503", low=1, high=1000)
+    proxy_verify: bool = _setting(default=True, text="refuse an upstream whose certificate is not good")
     log_level: str = _setting(
         "INFO",
         "least level of a log line; DEBUG has one a request",
@@ -124,7 +135,7 @@ class Settings:
         """The settings by variable name, secrets masked."""
         return {
             variable_of(setting.name): _shown(setting, getattr(self, setting.name))
-            if setting.metadata["secret"]
+            if setting.metadata["secret"] or isinstance(setting.default, str)
             else getattr(self, setting.name)
             for setting in fields(self)
         }
@@ -150,7 +161,7 @@ def expectation(setting: "Field[Any]") -> str:
 def _shown(setting: "Field[Any]", value: object) -> str:
     if setting.metadata["secret"]:
         return "***" if value else ""
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+    return f"{value:.15g}" if isinstance(value, float) else _CREDENTIALS.sub("//***@", str(value))
 
 
 def _parse(setting: "Field[Any]", text: str) -> Any:

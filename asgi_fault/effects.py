@@ -25,8 +25,8 @@ from asgi_fault.exchange import Disconnected, Exchange
 from asgi_fault.faults.plan import Answer, End, Plan
 from asgi_fault.faults.wire import Wire
 
-Respond = Callable[[], Awaitable[Response]]
-"""Gives the real answer, the handler's, with every error already rendered."""
+Respond = Callable[[], Awaitable[Response | None]]
+"""Gives the real answer, the handler's, with every error already rendered; None when it has been sent already."""
 
 BODILESS = frozenset({204, 304})
 """Statuses whose answers have no body."""
@@ -66,7 +66,10 @@ async def carry_out(plan: Plan, exchange: Exchange, respond: Respond, send: Send
     if wire is not None and plan.end is not None and plan.end.at == "before-head":
         return await _end(wire, exchange, plan.end)
     if plan.answer is None:
-        status, headers, content = await respond()
+        answer = await respond()
+        if answer is None:
+            return exchange.status
+        status, headers, content = answer
     else:
         status, headers, content = plan.answer.status, [*plan.answer.headers], plan.answer.body
         if status not in BODILESS:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from asgi_fault.asgi import Receive, Scope
+from asgi_fault.asgi import Message, Receive, Scope
 from asgi_fault.context import Context
 from asgi_fault.errors import BodyTooLarge, HTTPError, RequestTimedOut, Unavailable
 from asgi_fault.faults.checks import Loc
@@ -49,6 +49,7 @@ class Exchange:
         rule, step: the fault rule that decided what happens, for the journal.
         inline_fault: a fault that came with the request, and where it stood.
         body: the whole request body, once `read_body` is through.
+        discards_body: nobody will want the body, so what is past the bound is thrown away instead of left unread.
     """
 
     # Defaults stand on the class, because the hot path does not need them set.
@@ -61,6 +62,7 @@ class Exchange:
     rule = ""
     step = -1
     inline_fault: tuple[str, Loc] | None = None
+    discards_body = False
     _path: str | None = None
     _chunks: "list[bytes] | None" = None
     _size = 0
@@ -200,7 +202,7 @@ class Exchange:
         if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
             raise too_large
         self._wants_body = get_running_loop().create_future()
-        if self._complete:
+        if self._complete or self._size > limit:
             self._wants_body.set_result(None)
         await self.wait_for(self._wants_body)
         if self._size > limit:
@@ -208,6 +210,41 @@ class Exchange:
         self.body = b"".join(self._chunks or ())
         self._chunks = None
         return self.body
+
+    async def peek_body(self) -> bytes:
+        """The request body, or what comes of it before `SERVER_MAX_BODY` is passed, also kept as `body`.
+
+        Unlike `read_body` it takes nothing away: `rest` gives it all again.
+
+        Raises:
+            Unavailable, Disconnected: as `hold`.
+        """
+        self._wants_body = get_running_loop().create_future()
+        if self._complete or self._size > self.context.settings.max_body:
+            self._wants_body.set_result(None)
+        await self.wait_for(self._wants_body, until=math.inf, otherwise=NEVER)
+        self.body = b"".join(self._chunks or ())
+        return self.body
+
+    def rest(self) -> Receive:
+        """A `receive` for whoever reads the request after us: what came while we waited, then what still comes."""
+        if not self._chunks and not self._complete:
+            return self.receive
+        first: Message | None = {
+            "type": "http.request",
+            "body": b"".join(self._chunks or ()),
+            "more_body": not self._complete,
+        }
+        self._chunks = None
+
+        async def receive() -> Message:
+            nonlocal first
+            if first is None:
+                return await self.receive()
+            message, first = first, None
+            return message
+
+        return receive
 
     async def wait_for(self, future: "Future[T]", *, until: float = 0.0, otherwise: HTTPError | None = None) -> T:
         """Wait until `future` is done. Its result also decides races: what is set first holds.
@@ -243,22 +280,20 @@ class Exchange:
         if self._chunks is None:
             self._chunks = []
         limit = self.context.settings.max_body
-        while True:
+        # Past the limit nothing more is read: the server's flow control holds the client back.
+        while self._size <= limit or self.discards_body:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 _fail(future, Disconnected())
                 return
             piece = message.get("body", b"")
             if piece:
-                self._chunks.append(piece)
+                if self._size <= limit:
+                    self._chunks.append(piece)
                 self._size += len(piece)
             self._complete = self._complete or not message.get("more_body", False)
-            if self._complete or self._size > limit:
-                if self._wants_body is not None:
-                    _give(self._wants_body, None)
-                # Past the limit nothing more is read: the server's flow control holds the client back.
-                if self._size > limit:
-                    return
+            if (self._complete or self._size > limit) and self._wants_body is not None:
+                _give(self._wants_body, None)
 
     async def linger(self, seconds: float, size: int) -> None:
         """Swallow what the client still sends, up to `size` bytes within `seconds`.

@@ -30,6 +30,10 @@ LAYERS = (
     {"effects", "endpoints"},
     {"routes"},
     {"application"},
+    {"gathering"},
+    {"guest"},
+    {"middleware", "proxy"},
+    {"startup"},
     {"cli", "testing"},
     {"__main__", "pytest_plugin"},
 )
@@ -37,6 +41,7 @@ OUTSIDE = {
     "asgi_fault.cli": {"click", "uvicorn"},
     "asgi_fault.config": {"dotenv"},
     "asgi_fault.faults.wire": {"h11", "uvicorn"},
+    "asgi_fault.proxy": {"anyio", "httpx"},
     "asgi_fault.tls": {"cryptography", "trustme"},
     "asgi_fault.pytest_plugin": {"pytest"},
     "asgi_fault.testing.in_process": {"httpx"},

@@ -19,7 +19,12 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Commands that do not end by themselves; each is started by a test of its own.
-SERVERS = {"make run", "asgi-fault serve --port 0 --max-concurrency 10", "uvicorn asgi_fault:app"}
+SERVERS = {
+    "asgi-fault serve --proxy http://localhost:9000",
+    "make run",
+    "asgi-fault serve --port 0 --max-concurrency 10",
+    "uvicorn asgi_fault:app",
+}
 
 
 def transcripts() -> list[tuple[str, str]]:
@@ -62,7 +67,7 @@ def test_the_transcripts_are_what_happens(readme_server: str, environment: dict[
 
 
 def test_every_python_snippet_is_a_test() -> None:
-    assert TESTS == [text for language, text in BLOCKS if language == "python"], "nothing else runs them"
+    assert [text for language, text in BLOCKS if language == "python"] == TESTS, "nothing else runs them"
 
 
 def test_the_test_that_finds_a_bug_finds_it(tmp_path: Path) -> None:
@@ -71,15 +76,30 @@ def test_the_test_that_finds_a_bug_finds_it(tmp_path: Path) -> None:
 
 
 def test_the_other_tests_pass_for_a_client_that_does_it_right(tmp_path: Path) -> None:
-    (second,) = TESTS[1:]
+    _, second, _ = TESTS
     done = run_as_test(CLIENT + second, tmp_path)
     assert done.returncode == 0, done.stdout
     broken = run_as_test(CLIENT.replace("range(3)", "range(2)") + second, tmp_path)
     assert broken.returncode == 1, "and fail for one that does not"
 
 
+def test_the_middleware_does_what_it_says(tmp_path: Path) -> None:
+    done = run_as_test(MIDDLEWARE_IMPORTS + TESTS[2], tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
 TESTS = [text for language, text in BLOCKS if language == "python" and "def test_" in text]
 FIRST = TESTS[0]
+MIDDLEWARE_IMPORTS = """
+import anyio
+import httpx
+
+async def order(transport, path):
+    rule = {"match": {"path": "/orders"}, "script": [{"status": 503}]}
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+        return (await client.post(path, json=rule)).status_code
+
+"""
 CLIENT = """
 import time
 import urllib.error

@@ -13,6 +13,7 @@ import itertools
 import socket
 import struct
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asgi_fault.asgi import ASGIApplication, Receive, Scope, Send
@@ -133,8 +134,9 @@ def _unconfirmed(raw: socket.socket | None) -> int:
 def reset(transport: "Transport") -> None:
     """End a connection with RST."""
     raw: socket.socket | None = transport.get_extra_info("socket")
-    if raw is not None:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+    if raw is not None and not transport.is_closing():
+        with suppress(OSError):  # the client has ended it meanwhile
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
     transport.abort()
 
 
