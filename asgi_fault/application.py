@@ -192,8 +192,11 @@ class Application:
                 # 1. The operation and the partition.
                 resource = self._static.get(scope["path"])
                 if resource is None or b"x-fault-partition" in headers:
-                    operation = self._find(exchange)
-                    partition = exchange.partition
+                    # `_find` may raise: until it has found another, this operation is the one that has begun.
+                    operation.traffic.started += 1
+                    found = self._find(exchange)
+                    operation.traffic.started -= 1
+                    operation, partition = found, exchange.partition
                 else:
                     operation = resource.operations.get(scope["method"], resource.other)
                 operation.traffic.started += 1

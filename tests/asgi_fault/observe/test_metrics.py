@@ -91,6 +91,19 @@ def test_what_is_in_progress_and_who_left() -> None:
     in_world(test, max_concurrency=2)
 
 
+@pytest.mark.parametrize(("method", "target"), [("CONNECT", "a:1"), ("GET", "/~bad name/msg"), ("GET", "/%zz")])
+def test_what_is_refused_before_it_is_found_is_counted_and_over(method: str, target: str) -> None:
+    async def test(world: World) -> None:
+        await world.client.get("/nowhere")
+        for _ in range(3):
+            assert (await world.client.request(method, target)).status == 400
+        families = await scrape(world)
+        assert value(families, "http_requests_total", endpoint="unmatched", method="other", status="400") == 3
+        assert value(families, "http_requests_in_progress", endpoint="unmatched", method="other") == 0
+
+    in_world(test)
+
+
 def test_cache_hits_and_partitions_are_counted() -> None:
     async def test(world: World) -> None:
         for _ in range(3):
