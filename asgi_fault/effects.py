@@ -149,6 +149,8 @@ async def _send(
         headers = [header for header in headers if header[0] != b"content-length"]
     if plan.end is not None:
         headers.append((b"connection", b"close"))
+        if exchange.wire is not None:
+            exchange.wire.closes()
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await _stall(plan, exchange, "after-head")
     if not isinstance(content, bytes):

@@ -86,6 +86,10 @@ class Wire:
         """
         return self._transport.get_write_buffer_size() + _unconfirmed(self._transport.get_extra_info("socket"))
 
+    def closes(self) -> None:
+        """Note that the server will close behind this answer, because a rule wants it."""
+        self._ended("server-close")
+
     def close(self) -> None:
         """Send what was written, then FIN."""
         self._ended("server-close")
@@ -246,7 +250,7 @@ class Wired:
         """The connection is over: note how, unless it was us who ended it."""
         connection = self._wire.connection
         if connection.ended is None:
-            connection.ended = "client-reset" if exc else "client-fin" if self._client_has_ended else "server-close"
+            connection.ended = "client-reset" if exc else "client-fin" if self._client_has_ended else "server-end"
         connection.ended_at = self.loop.time()
         super().connection_lost(exc)  # type: ignore[misc]
         # uvicorn's httptools protocol tells the latest request; with pipelining that is not the one being answered.
