@@ -32,18 +32,9 @@ NO_RULE = Reply(description="No rule has this id", example=examples.NO_RULE, sch
 NO_JOURNAL = Reply(
     description="`SERVER_JOURNAL_SIZE` is 0: there is no journal", example=examples.NO_JOURNAL, schema=shaped("Error")
 )
-NO_PORT = Reply(description="No such port is open here", schema=shaped("Error"))
-NO_WIRE = Reply(description="The server does not run on our protocol", schema=shaped("Error"))
-OWN_PORT = {
-    "port": 40123,
-    "host": "127.0.0.1",
-    "url": "http://127.0.0.1:40123",
-    "partition": "port-1",
-    "tls": None,
-    "refuses_for_s": 0.0,
-    "accepted": 1,
-    "recent": [{"ordinal": 1, "monotonic_s": 12.5, "opening": "serve"}],
-}
+NO_PORT = Reply(description="No such port, or not of this partition", example=examples.NO_PORT, schema=shaped("Error"))
+PORT = Reply(description="The port", example=examples.OWN_PORT, schema=shaped("Port"))
+PORT_TAKEN = Reply(description="Somebody listens there", example=examples.PORT_TAKEN, schema=shaped("Error"))
 
 ROUTES = (
     Route(
@@ -158,18 +149,26 @@ ROUTES = (
         "POST", "/ports", ports.post_ports, "ports", "Open a port that belongs to a partition", control=True,
         description="With a script for what happens to a connection before its first request, and with TLS if asked.",
         body=Body(
-            description="The port.", schema=shaped("Port"),
-            examples={"one whose first connection is reset": {"connections": [{"reset": True}]}},
+            description="Whose it is, and what happens to its connections.",
+            schema=shaped("WantedPort"), examples=examples.PORT_BODIES,
         ),
         replies={
-            201: Reply(description="Open", example=OWN_PORT),
-            409: Reply(description="Somebody else listens there", schema=shaped("Error")),
-            501: NO_WIRE,
+            201: Reply(
+                description="Open", example=examples.OWN_PORT, schema=shaped("Port"), headers=("Location",),
+            ),
+            409: PORT_TAKEN,
+            501: Reply(
+                description="Not under this server, with several workers, or without trustme",
+                example=examples.NO_PORTS, schema=shaped("Error"),
+            ),
         },
     ),
     Route(
         "GET", "/ports", ports.get_ports, "ports", "The ports", control=True,
-        replies={200: Reply(description="In the order they were opened", example={"ports": [OWN_PORT]})},
+        replies={200: Reply(
+            description="Those of the partition the request names, else all", example={"ports": [examples.OWN_PORT]},
+            schema=shaped("Ports"),
+        )},
     ),
     Route(
         "DELETE", "/ports", ports.delete_ports, "ports", "Close all ports", control=True,
@@ -177,7 +176,7 @@ ROUTES = (
     ),
     Route(
         "GET", "/ports/{port}", ports.get_port, "ports", "One port", control=True, parameters=(ports.PORT,),
-        replies={200: Reply(description="The port", example=OWN_PORT), 404: NO_PORT},
+        replies={200: PORT, 404: NO_PORT},
     ),
     Route(
         "DELETE", "/ports/{port}", ports.delete_port, "ports", "Close one port", control=True,
@@ -188,13 +187,10 @@ ROUTES = (
         "POST", "/ports/{port}/refuse", ports.refuse_port, "ports", "Refuse connections for a time", control=True,
         parameters=(ports.PORT,),
         body=Body(
-            description="The outage.", schema=shaped("Refusal"), examples={"two seconds": {"seconds": 2}},
+            description="For how long, and what becomes of the connections there are.",
+            schema=shaped("Refusal"), examples=examples.REFUSAL_BODIES,
         ),
-        replies={
-            200: Reply(description="Refuses from now on", example={**OWN_PORT, "refuses_for_s": 2.0}),
-            404: NO_PORT,
-            409: Reply(description="Somebody else has the port now", schema=shaped("Error")),
-        },
+        replies={200: PORT, 404: NO_PORT, 409: PORT_TAKEN},
     ),
     Route(
         "GET", "/health", health.get_health, "observe", "Whether the server lives",

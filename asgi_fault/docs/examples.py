@@ -7,7 +7,7 @@ tells the story to a server and holds every answer against these.
 import json
 from typing import Any
 
-from asgi_fault.errors import HTTPError, NotFound
+from asgi_fault.errors import HTTPError, NotFound, NotSupported
 
 SAMPLE_ID = "0d5f6a5c-2f0e-4b8e-9d3c-6f1f3f0c7a11"
 
@@ -133,3 +133,34 @@ def error(status: int, name: str, message: str, **details: object) -> dict[str, 
 
 NO_RULE = error(404, HTTPError.error, "There is no rule 'r1' in this partition.", id="r1")
 NO_JOURNAL = error(404, NotFound.error, "This server keeps no journal.", setting="SERVER_JOURNAL_SIZE")
+
+OWN_PORT: dict[str, Any] = {
+    "port": 40123,
+    "host": "127.0.0.1",
+    "url": "http://127.0.0.1:40123",
+    "partition": "port-1",
+    "tls": None,
+    "refuses_for_s": 0.0,
+    "accepted": 1,
+    "recent": [{"ordinal": 1, "monotonic_s": 12.5, "opening": "serve"}],
+}
+PORT_BODIES: dict[str, Any] = {
+    "Any free port, with a partition of its own": {},
+    "The first two connections come to nothing": {
+        "partition": "blue",
+        "connections": [{"reset": True}, {"silence_s": 5}],
+    },
+    "HTTPS with a certificate that has expired": {"tls": {"fault": "expired"}},
+    "A server that is still starting": {"refuse_s": 2},
+}
+REFUSAL_BODIES: dict[str, Any] = {
+    "A restart: nobody gets in for two seconds, and who is in is thrown out": {"seconds": 2, "drop": "reset"},
+}
+NO_PORT = error(404, HTTPError.error, "No port 3 is open here.", port=3)
+PORT_TAKEN = error(409, "PortTakenError", "Port 8000 of 127.0.0.1 is in use; 0 is a free one.")
+NO_PORTS = error(
+    501,
+    NotSupported.error,
+    "Ports need this project's connections: run `asgi-fault serve`, or uvicorn with "
+    "`--http asgi_fault.faults.wire:HttpTools` (or `:H11`).",
+)

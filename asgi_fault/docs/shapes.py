@@ -57,8 +57,8 @@ def _array(description: str, items: Schema) -> Schema:
 ASKED = {
     **embedded(faults.SCHEMA, "Faults", "Fault"),
     **embedded(expectations.SCHEMA, "Expectations", "Expectation"),
-    **embedded(openings.PORT, "Port", "Port"),
-    **embedded(openings.REFUSAL, "Refusal", "Refusal"),
+    "WantedPort": openings.PORT,
+    "Refusal": openings.REFUSAL,
 }
 """What the server takes, as published."""
 
@@ -134,6 +134,35 @@ _CHECK = _object(
     "note",
 )
 
+_PORT = _object(
+    "A port that belongs to a partition.",
+    {
+        "port": _one("integer", "Its number.", minimum=1, maximum=65535),
+        "host": _one("string", "The address it is bound to."),
+        "url": _one("string", "Where clients of this machine go.", format="uri"),
+        "partition": _one("string", "Whose requests come in here."),
+        "tls": {
+            "description": "Of an HTTPS port: what is wrong on purpose, and the CA to trust.",
+            "type": ["object", "null"],
+            "properties": {"fault": _one(["string", "null"]), "ca_pem": _one("string")},
+            "required": ["fault", "ca_pem"],
+        },
+        "refuses_for_s": _one("number", "For how many seconds more it refuses connections.", minimum=0),
+        "accepted": _one("integer", "Connections so far.", minimum=0),
+        "recent": _array(
+            "The last 100 of them.",
+            _object(
+                "One connection.",
+                {
+                    "ordinal": _one("integer", "From 1.", minimum=1),
+                    "monotonic_s": _one("number", "When it came, on the clock of the journal."),
+                    "opening": _one("string", "What happened first.", enum=["serve", "silence", "close", "reset"]),
+                },
+            ),
+        ),
+    },
+)
+
 ANSWERED: dict[str, Schema] = {
     "SetRule": _SET_RULE,
     "SetRules": _object("Several rules.", {"rules": _array("In the order they are asked.", refer("SetRule"))}),
@@ -146,6 +175,8 @@ ANSWERED: dict[str, Schema] = {
             "next": _one("integer", "The `after` of the page that follows.", minimum=0),
         },
     ),
+    "Port": _PORT,
+    "Ports": _object("Several ports.", {"ports": _array("In the order they were opened.", refer("Port"))}),
     "Check": _CHECK,
     "Verdict": _object(
         "The journal held against expectations.",

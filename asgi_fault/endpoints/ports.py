@@ -20,7 +20,8 @@ PORT = Integer(name="port", where="path", low=1, high=65535, description="The nu
 
 def post_ports(exchange: Exchange) -> Response:
     """Open a port."""
-    wire = exchange.wire
+    wanted = read_port(_document(exchange, "Ports"))
+    wire, context = exchange.wire, exchange.context
     if wire is None:
         raise NotSupported(
             "Ports need this project's connections: run `asgi-fault serve`, or uvicorn with "
@@ -31,16 +32,13 @@ def post_ports(exchange: Exchange) -> Response:
         raise NotSupported(
             f"A port belongs to one process, and this server has {siblings.workers}: run it with --workers 1."
         )
-    if exchange.context.stopping.begun:
+    if context.stopping.begun:
         raise Unavailable("The server is stopping.")
-    ports = exchange.context.ports
-    wanted = read_port(_document(exchange, "Ports"))
-    partitions = exchange.context.partitions
     name = wanted.partition or _named(exchange)
     while not name:
-        fresh = ports.fresh_name()
-        name = "" if fresh in partitions else fresh
-    port = ports.open(wanted, siblings, name)
+        fresh = context.ports.fresh_name()
+        name = "" if fresh in context.partitions else fresh
+    port = context.ports.open(wanted, siblings, name)
     return json_response(201, port.to_json(), (b"location", f"{exchange.prefix}/ports/{port.number}".encode()))
 
 

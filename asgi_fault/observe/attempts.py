@@ -25,7 +25,7 @@ class Connection:
         opened_at, ended_at: instants of the monotonic clock; `ended_at` is 0 while it is open.
         requests: how many began on it.
         ended: `client-fin` or `client-reset`; `server-close`, `server-reset` or `server-half-close` when a rule did it;
-            `server-end` for the server's ordinary end, such as the answer to `Connection: close`. None while it is open.
+            `server-end` for an ordinary end by the server, as after `Connection: close`. None while it is open.
     """
 
     __slots__ = ("ended", "ended_at", "id", "opened_at", "requests")

@@ -3,8 +3,9 @@
 A level that is off costs one attribute look-up: callers ask `debug_on` before they put a line together. The line of a
 request is a template, because `logging` with a JSON formatter costs twelve times as much.
 
-Events: `server.start`, `server.stop`, `fault.set`, `fault.reset` at INFO; `request.complete`, `queue.wait`,
-`queue.acquire`, `cache.hit`, `cache.miss`, `fault.induced` at DEBUG; `request.failed` (a defect of ours) at ERROR.
+Events: `server.start`, `server.stop`, `fault.set`, `fault.reset`, `port.open`, `port.close` at INFO;
+`request.complete`, `queue.wait`, `queue.acquire`, `cache.hit`, `cache.miss`, `fault.induced` at DEBUG; `send.failed`,
+`port.lost`, `port.accept` at WARNING; `request.failed` (a defect of ours) at ERROR.
 """
 
 import atexit

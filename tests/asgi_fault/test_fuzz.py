@@ -10,7 +10,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from schemathesis.checks import positive_data_acceptance
+from schemathesis.checks import not_a_server_error, positive_data_acceptance
 
 from asgi_fault.application import Application
 from asgi_fault.config import Settings
@@ -286,7 +286,10 @@ def test_the_server_does_what_its_openapi_document_says(case: schemathesis.Case[
         case.query["delay"] %= 20
     response = case.call()
     # No schema says which of its keys contradict each other: such a body is valid and refused, and it says why.
-    excluded = [positive_data_acceptance] if only_contradictions(response) else []
+    excluded: list[Any] = [positive_data_acceptance] if only_contradictions(response) else []
+    # Ports need connections, and there are none here: as documented, and no defect.
+    if response.status_code == 501 and case.path == "/ports":
+        excluded = [not_a_server_error, positive_data_acceptance]
     case.validate_response(response, excluded_checks=excluded)
 
 

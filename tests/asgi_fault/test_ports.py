@@ -22,10 +22,13 @@ import uvicorn
 from asgi_fault.application import Application
 from asgi_fault.config import Settings
 from asgi_fault.context import Context
+from asgi_fault.docs.examples import NO_PORTS, PORT_BODIES, REFUSAL_BODIES
 from asgi_fault.errors import ValidationFailed
 from asgi_fault.faults import wire
 from asgi_fault.faults.openings import TLS_FAULTS, Opening, Wanted, read_port, read_refusal
 from asgi_fault.ports import Port
+from tests.asgi_fault.docs.test_openapi import assert_documented
+from tests.in_process import Answer, World, in_world
 from tests.processes import PLAIN, ROOT, RUNNERS, Pool, Runner, Server, eventually, running, serve
 from tests.sockets import TIMEOUT, Connection, connected, exchange, request
 
@@ -698,6 +701,44 @@ class TestDocuments:
         for document in ({}, {"seconds": "2"}, {"seconds": 1, "drop": "kill"}, {"seconds": 1, "x": 1}):
             with pytest.raises(ValidationFailed):
                 read_refusal(document)
+
+
+class TestDocumentation:
+    """What the OpenAPI document says of the ports is what a server answers."""
+
+    @BOTH
+    def test_every_answer_is_as_documented(self, server: Server) -> None:
+        def check(method: str, target: str, template: str, status: int, **options: Any) -> Any:
+            reply = httpx.request(method, server.url + target, **options, **PLAIN)
+            assert reply.status_code == status, reply.text
+            fields = [(name.lower(), value) for name, value in reply.headers.raw]
+            assert_documented(Answer(status, fields, reply.content, complete=True), method, template)
+            return reply.json()
+
+        for body in PORT_BODIES.values():
+            port = check("POST", "/ports", "/ports", 201, json=body)["port"]
+        check("POST", "/ports", "/ports", 409, json={"port": port})
+        check("POST", "/ports", "/ports", 422, json={"port": -1})
+        check("POST", "/ports", "/ports", 415, content=b"{}")
+        check("GET", "/ports", "/ports", 200)
+        for refusal in REFUSAL_BODIES.values():
+            check("POST", f"/ports/{port}/refuse", "/ports/{port}/refuse", 200, json=refusal)
+        check("POST", "/ports/1/refuse", "/ports/{port}/refuse", 404, json={"seconds": 1})
+        check("POST", f"/ports/{port}/refuse", "/ports/{port}/refuse", 422)
+        for method in ("GET", "DELETE"):
+            check(method, f"/ports/{port}", "/ports/{port}", 200)
+            check(method, "/ports/0", "/ports/{port}", 422)
+        check("GET", f"/ports/{port}", "/ports/{port}", 404)
+        check("DELETE", "/ports", "/ports", 200)
+
+    def test_without_connections_too(self) -> None:
+        async def test(world: World) -> Answer:
+            return await world.client.request("POST", "/ports")
+
+        answer = in_world(test)
+        assert answer.status == 501
+        assert answer.json["message"] == NO_PORTS["message"]
+        assert_documented(answer, "POST", "/ports")
 
 
 class TestFromPython:
