@@ -43,7 +43,7 @@ run: $(VENV)/run.made ## serve on port 8000: make run ARGS='--port 0 --log-level
 	@exec $(BIN)/asgi-fault serve $(ARGS)
 
 test: $(VENV)/dev.made ## run the tests: make test ARGS='-k partition'
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 soak: $(VENV)/dev.made ## run the tests that take long
 	$(BIN)/python -m pytest -m soak $(ARGS)
