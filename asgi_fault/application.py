@@ -11,14 +11,11 @@ Nothing on that way makes a task, a timer or a closure unless the request has to
 """
 
 import hmac
-import logging
-import signal
-import threading
-from asyncio import AbstractEventLoop, CancelledError, get_running_loop
-from collections.abc import Awaitable, Callable, Sequence
+from asyncio import CancelledError, get_running_loop
+from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from asgi_fault.asgi import BodyStream, Header, Receive, Response, Scope, Send
 from asgi_fault.context import Context
@@ -31,8 +28,6 @@ from asgi_fault.errors import (
     BadRequest,
     HeadTooLarge,
     HTTPError,
-    MethodNotAllowed,
-    NotFound,
     Unexpected,
     render,
 )
@@ -42,14 +37,15 @@ from asgi_fault.faults.matching import Arrival
 from asgi_fault.faults.plan import Plan
 from asgi_fault.faults.text import HEADER, QUERY, plan_from_text
 from asgi_fault.faults.wire import EXTENSION
+from asgi_fault.lifespan import serve_lifespan
 from asgi_fault.observe.attempts import Entry
 from asgi_fault.observe.ids import new_id, take
 from asgi_fault.observe.metrics import BOUNDS
+from asgi_fault.refusals import answer_options, refuse
 from asgi_fault.requestid import is_well_formed
 from asgi_fault.routes import DOCUMENT_PAGES, ROUTES
-from asgi_fault.routing import Handler, Operation, Route, Router
+from asgi_fault.routing import Operation, Route, Router
 from asgi_fault.target import Target, split_target
-from asgi_fault.version import __version__
 
 HEADERS_MAX = 256  # fields; ten times what browsers send
 LINGER = 2.0  # seconds
@@ -59,7 +55,6 @@ SENT: list[Header] = []
 """Stands for the headers of an answer that has been sent already, or that nobody is left to be sent to."""
 SPECIAL = frozenset({b"content-length", b"transfer-encoding", b"x-fault-partition", b"origin"})
 """Header fields that a request in the quick lane does not have."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Application:
@@ -77,7 +72,8 @@ class Application:
     def __init__(self, context: Context, *, owns_process: bool = False, routes: Sequence[Route] = ROUTES) -> None:
         settings = context.settings
         routes = [route for route in routes if settings.enable_docs or route.path not in DOCUMENT_PAGES]
-        router = Router(routes, refuse=self._refuse, options=self._options)
+        self._cors = Cors(settings.cors_origins) if settings.cors_enabled else None
+        router = Router(routes, refuse=refuse, options=partial(answer_options, self._cors))
         context.operations = [
             operation for resource in router.resources for operation in (*resource.operations.values(), resource.other)
         ]
@@ -91,7 +87,6 @@ class Application:
         self._clock = context.clock
         self._default = context.partitions.default
         self._log = context.log
-        self._cors = Cors(settings.cors_origins) if settings.cors_enabled else None
         self._token = settings.admin_token.encode()
         if not self._token:
             for operation in context.operations:
@@ -376,33 +371,6 @@ class Application:
         as_problem = b"application/problem+json" in exchange.headers.get(b"accept", b"")
         return render(error, exchange.request_id.decode("ascii"), as_problem=as_problem)
 
-    @staticmethod
-    def _refuse(allow: str) -> Handler:
-        """The handler of every method that a resource with this `Allow` does not have."""
-
-        def not_found(exchange: Exchange) -> Response:
-            details = {"path": exchange.path[:200], "hint": "GET / lists what there is."}
-            raise NotFound("Not Found", details=details)
-
-        def not_allowed(_: Exchange) -> Response:
-            raise MethodNotAllowed("Method Not Allowed", headers=[(b"allow", allow.encode())])
-
-        return not_allowed if allow else not_found
-
-    def _options(self, allow: str) -> Handler:
-        """The handler of OPTIONS: a preflight on any path, else what methods there are."""
-        refuse = self._refuse("")
-
-        def options(exchange: Exchange) -> Response | Awaitable[Response]:
-            headers = exchange.headers
-            if self._cors is not None and b"origin" in headers and b"access-control-request-method" in headers:
-                return self._cors.preflight(headers)
-            if not allow and exchange.path != "*":
-                return refuse(exchange)
-            return 204, [(b"allow", (allow or "GET, HEAD, POST, OPTIONS").encode())], b""
-
-        return options
-
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything that is not HTTP: the lifespan, and websockets, which are closed cleanly."""
         if scope["type"] == "lifespan":
@@ -414,55 +382,10 @@ class Application:
             raise ValueError(f"unknown ASGI scope type {scope['type']!r}")
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
-        restore: Callable[[], None] = lambda: None  # noqa: E731
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                self.context.stopping.end()
-                if self._owns_process:
-                    loop = get_running_loop()
-                    self._log.buffer_on(loop)
-                    _mute_access_log()
-                    restore = self._chain_stop_signals(loop)
-                self._log.info("server.start", "Server started", version=__version__, **self._announced())
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                self.context.stopping.begin()
-                restore()
-                self._log.info("server.stop", "Server stopped", uptime_seconds=round(self.context.uptime(), 2))
-                self._log.close()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+        await serve_lifespan(self.context, receive, send, owns_process=self._owns_process, announced=self._announced())
 
     def _announced(self) -> dict[str, str]:
         return {"url": self.context.settings.url} if self.context.settings.url else {}
-
-    def _chain_stop_signals(self, loop: AbstractEventLoop) -> Callable[[], None]:
-        """Have a stop signal wake everything that waits, before the server's own handler runs; returns the undoing."""
-        if threading.current_thread() is not threading.main_thread():
-            return lambda: None
-        chained: dict[int, tuple[Any, Any]] = {}
-        for number in SIGNALS:
-            previous = signal.getsignal(number)
-
-            def stop(signum: int, frame: Any, previous: Any = previous) -> None:
-                loop.call_soon_threadsafe(self.context.stopping.begin)
-                if callable(previous):
-                    previous(signum, frame)
-                elif previous == signal.SIG_DFL:
-                    signal.signal(signum, signal.SIG_DFL)
-                    signal.raise_signal(signum)
-
-            signal.signal(number, stop)
-            chained[number] = (stop, previous)
-
-        def restore() -> None:
-            for number, (ours, previous) in chained.items():
-                # Somebody who has taken over since then keeps the signal.
-                if signal.getsignal(number) is ours:
-                    signal.signal(number, previous)
-
-        return restore
 
 
 def _differs(name: bytes, scope: Scope) -> bool:
@@ -541,10 +464,3 @@ def entry_of(scope: Scope, ordinal: int, arrived_at: float, done_at: float, stat
         -1,
         request_id,
     )
-
-
-def _mute_access_log() -> None:
-    """Mute it: uvicorn looks at its access logger once a connection, so emptying it here is in time."""
-    access = logging.getLogger("uvicorn.access")
-    access.handlers.clear()
-    access.propagate = False

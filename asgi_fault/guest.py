@@ -30,6 +30,7 @@ from asgi_fault.faults.plan import Plan
 from asgi_fault.gathering import Gathering, Reading, adding_headers
 from asgi_fault.observe.ids import new_id
 from asgi_fault.partitions import NAME
+from asgi_fault.refusals import answer_options, refuse
 from asgi_fault.requestid import is_well_formed
 from asgi_fault.routes import ROUTES
 from asgi_fault.routing import Operation, Resource
@@ -118,7 +119,7 @@ class Guest(Application):
         for operation in context.operations:
             operation.control = True
             operation.guarded = bool(self._token) and not operation.public and operation.method != "OPTIONS"
-        self._behind = Resource(BEHIND, (), self._refuse, self._options)
+        self._behind = Resource(BEHIND, (), refuse, partial(answer_options, self._cors))
         context.operations = [*context.operations, *self._behind.operations.values(), self._behind.other]
         self._inner = inner
         self._prefix = prefix

@@ -24,6 +24,7 @@ from math import inf
 
 from sansio_client import events as event
 from sansio_client.breaker import HALF_OPEN
+from sansio_client.budget import Budget
 from sansio_client.bulkhead import Ticket
 from sansio_client.errors import LocalProtocolError
 from sansio_client.outcome import (
@@ -95,10 +96,17 @@ REASONS = (
 class Attempt:
     """One try. `deadline` is the instant by which it must have ended, `number` counts from 1 within its call."""
 
-    __slots__ = ("call", "cost", "deadline", "generation", "number", "started_at", "state")
+    __slots__ = ("call", "cost", "deadline", "generation", "number", "payer", "started_at", "state")
 
     def __init__(
-        self, call: "Call", number: int, generation: int, started_at: float, deadline: float, cost: int
+        self,
+        call: "Call",
+        number: int,
+        generation: int,
+        started_at: float,
+        deadline: float,
+        cost: int,
+        payer: Budget | None,
     ) -> None:
         self.call = call
         self.number = number
@@ -106,6 +114,7 @@ class Attempt:
         self.started_at = started_at
         self.deadline = deadline
         self.cost = cost
+        self.payer = payer
         self.state = FLYING
 
 
@@ -118,14 +127,16 @@ class Call:
 
     __slots__ = (
         "_hedge_at",
+        "_not_before",
         "_now",
         "_paid",
+        "_payer",
         "_permit_at",
         "_previous_delay",
         "_random",
         "_retries",
         "_ticket",
-        "_told_not_to",
+        "_told_to_stop",
         "_waited",
         "_waits_until",
         "attempt",
@@ -184,8 +195,10 @@ class Call:
         self._hedge_at = inf
         self._ticket: Ticket | None = None
         self._paid = 0  # the price of the retry to come, given back if it is never sent
+        self._payer: Budget | None = None  # who took it
         self._permit_at: float | None = None  # when the rate limiter's permit in hand is due
-        self._told_not_to = False
+        self._told_to_stop = ""  # by the peer: the reason to end with
+        self._not_before = -inf  # the peer asked for nothing earlier
 
     # Inputs
 
@@ -241,10 +254,10 @@ class Call:
         self._tick(now)
         self.state = COMMITTED
         self._hedge_at = inf
-        for other in self.flying:
-            if other is not attempt and other.state == FLYING:
-                other.deadline = now  # `on_timer` cancels one at a time
-        return self._next_victim(now) if len(self.flying) > 1 else self._set_timer()
+        losers = [other for other in self.flying if other is not attempt and other.state == FLYING]
+        for loser in losers:
+            loser.deadline = -inf  # it lost; `on_timer` cancels one at a time
+        return self._next_victim(now) if losers else self._set_timer()
 
     def on_wakeup(self, now: float) -> int:
         """It was in `core.wakeups`: it has a slot now, or the breaker has moved. Harmless when that has passed."""
@@ -301,6 +314,7 @@ class Call:
         if self.state != IDLE:
             raise LocalProtocolError("adopt() wants a new call; make one with core.call()")
         self._now = now
+        started_at = min(started_at, now)  # the clock may have gone back meanwhile
         self.deadline = min(self.deadline, started_at + self.policy.total_timeout)
         self.target.calls += 1
         self.target.emit(started_at, event.START, self.id, self.target.key, self.deadline)
@@ -366,7 +380,7 @@ class Call:
         target = self.target
         self.attempts += 1
         deadline = min(self.deadline, now + self.policy.attempt_timeout)
-        attempt = Attempt(self, self.attempts, generation, now, deadline, self._paid)
+        attempt = Attempt(self, self.attempts, generation, now, deadline, self._paid, self._payer)
         self._paid = 0
         self._permit_at = None
         self._waits_until = inf
@@ -378,7 +392,6 @@ class Call:
         self._plan_hedge(now)
         self.state = IN_FLIGHT
         self._set_timer()
-        target.refresh()
         target.emit(now, event.SEND, self.id, attempt.number, attempt.deadline)
         return attempt
 
@@ -407,18 +420,17 @@ class Call:
             return self._finish(outcome, "fatal", now)
         if self.state == COMMITTED:
             return self._finish(outcome, "committed", now)
-        if outcome.retry_after is not None and outcome.retry_after < 0:
-            self._told_not_to = True
+        self._heed(outcome.retry_after, now)
         if any(other.state == FLYING for other in self.flying):
             # A hedge is still out, so its answer may save the call; the next one need not wait (gRPC A6).
-            self._hedge_at = inf if self._told_not_to else min(self._hedge_at, now + (outcome.retry_after or 0.0))
+            self._hedge_at = inf if self._told_to_stop else max(now, self._not_before)
             return self._set_timer()
         reason = self._why_not_again(outcome)
         if reason:
             return self._finish(outcome, reason, now)
         policy = self.policy
         delay = policy.backoff.delay(self._retries, self._random(), self._previous_delay, self._waited)
-        at = now + delay + (outcome.retry_after or 0.0)
+        at = max(now, self._not_before) + delay
         if at >= self.deadline:
             return self._finish(outcome, "deadline", now)
         if not self._pay(outcome, now):
@@ -437,11 +449,18 @@ class Call:
             return "unsafe"
         if not self.replayable:
             return "body"
-        if self._told_not_to:
-            return "told-not-to"
-        if (outcome.retry_after or 0.0) > self.policy.max_retry_after:
-            return "retry-after"
-        return ""
+        return self._told_to_stop
+
+    def _heed(self, retry_after: float | None, now: float) -> None:
+        """What the peer asked for in one answer holds for every attempt after it, whichever answers next."""
+        if retry_after is None:
+            return
+        if retry_after < 0:
+            self._told_to_stop = "told-not-to"
+        elif retry_after > self.policy.max_retry_after:
+            self._told_to_stop = self._told_to_stop or "retry-after"
+        else:
+            self._not_before = max(self._not_before, now + retry_after)
 
     def _pay(self, outcome: Outcome | None, now: float) -> bool:
         """Take the price of one more attempt from the budget."""
@@ -450,8 +469,12 @@ class Call:
         if budget is None:
             return True
         verdict = outcome.verdict if outcome is not None else OK
+        self._payer = budget
         self._paid = budget.withdraw(
-            now, timed_out=verdict == TIMED_OUT, throttled=verdict == THROTTLED, in_flight=target.bulkhead.used
+            now,
+            timed_out=verdict == TIMED_OUT,
+            throttled=verdict == THROTTLED,
+            in_flight=target.bulkhead.used + target.bulkhead.live,
         )
         target.refresh()
         target.emit(now, event.BUDGET, self.id, budget.level(), self._paid)
@@ -469,12 +492,13 @@ class Call:
         return self._hedge(now)
 
     def _next_victim(self, now: float) -> int:
-        """Cancel the first attempt whose time is over."""
-        attempt = next(other for other in self.flying if other.state == FLYING and other.deadline <= now)
+        """Cancel the attempt whose time was over first."""
+        attempt = min((other for other in self.flying if other.state == FLYING), key=_deadline_of)
         self.victim = attempt
-        if self.state == COMMITTED and any(other.deadline > now for other in self.flying if other.state == FLYING):
+        if attempt.deadline == -inf:
             # It lost; what it would have said is nobody's business.
             self._tell_target(attempt, BREAKER_IGNORE, CANCELLED, now)
+            self.target.refresh()
             attempt.state = ABANDONED
             self._set_timer()
             return CANCEL
@@ -486,10 +510,13 @@ class Call:
         """Its time is over: the peer failed it. The slot stays taken until its report comes."""
         attempt.state = ABANDONED
         self._tell_target(attempt, TIMEOUT.effect, TIMED_OUT, now)
+        self.target.refresh()
 
     def _tell_target(self, attempt: Attempt, effect: int, verdict: int, now: float) -> None:
         elapsed = max(0.0, now - attempt.started_at)
-        self.target.end_attempt(attempt.generation, effect, verdict, attempt.cost, now, elapsed)
+        # What an earlier budget was paid is nothing to the one that has taken its place.
+        cost = attempt.cost if attempt.payer is self.target.budget else 0
+        self.target.end_attempt(attempt.generation, effect, verdict, cost, now, elapsed)
 
     # Hedging
 
@@ -498,13 +525,13 @@ class Call:
         if hedge is None or not self._may_hedge(hedge.parallel):
             self._hedge_at = inf
         else:
-            self._hedge_at = now + self.target.hedge_delay()
+            self._hedge_at = now + self.target.hedge_delay(hedge)
 
     def _may_hedge(self, parallel: int) -> bool:
         return (
             self.may_repeat
             and self.replayable
-            and not self._told_not_to
+            and not self._told_to_stop
             and self.attempts < self.max_attempts
             and len([attempt for attempt in self.flying if attempt.state == FLYING]) < parallel
         )
@@ -516,7 +543,7 @@ class Call:
         if hedge is None or not self._may_hedge(hedge.parallel) or target.breaker_refuses(now):
             return self._set_timer()
         if not target.bulkhead.acquire():
-            self._hedge_at = self._later(now + target.hedge_delay(), now)
+            self._hedge_at = self._later(now + target.hedge_delay(hedge), now)
             return self._set_timer()
         paced = target.limiter is None or target.limiter.reserve(now, 0.0) == 0
         if not (paced and self._pay(None, now)):
@@ -551,8 +578,10 @@ class Call:
 
     def _finish(self, result: Outcome | Rejected, reason: str, now: float) -> int:
         target = self.target
-        if self._paid and target.budget is not None:
-            target.budget.refund(self._paid, now)
+        payer = self._payer
+        if self._paid and payer is not None and payer is target.budget:
+            payer.refund(self._paid, now)
+            target.refresh()
         if self._permit_at is not None and target.limiter is not None:
             target.limiter.cancel(now, due_at=self._permit_at)
         self._paid = 0
@@ -565,13 +594,13 @@ class Call:
         target.calls -= 1
         if target.parked:
             target.offer_probe(now)  # it may have been woken for that
-        target.refresh()
         target.emit(now, event.FINISH, self.id, self.attempts, reason)
         return FINISH
 
     def _wait(self, state: int, until: float) -> int:
         self.state = state
         self._waits_until = until
+        self._hedge_at = inf  # of an attempt that has ended: it must not cut the wait short
         return self._set_timer()
 
     def _set_timer(self) -> int:
@@ -589,9 +618,14 @@ class Call:
             self.timer -= back
             self._waits_until -= back
             self._hedge_at -= back
+            self._not_before -= back
             if self._permit_at is not None:
                 self._permit_at -= back
             for attempt in self.flying:
                 attempt.started_at -= back
                 attempt.deadline -= back
         self._now = now
+
+
+def _deadline_of(attempt: Attempt) -> float:
+    return attempt.deadline

@@ -23,7 +23,7 @@ from sansio_client.budget import Budget
 from sansio_client.bulkhead import Bulkhead
 from sansio_client.latency import Quantile
 from sansio_client.outcome import BREAKER_IGNORE, BREAKER_OK, OK, THROTTLED, TIMED_OUT, TRANSIENT
-from sansio_client.policy import HEDGE_FLOOR, Policy
+from sansio_client.policy import HEDGE_FLOOR, Hedge, Policy
 from sansio_client.ratelimit import RateLimiter
 from sansio_client.throttle import ClientThrottleGate
 
@@ -52,7 +52,7 @@ class Target:
     """The gates and counters of one destination. Its parts may be read at any time; only calls change them."""
 
     __slots__ = (
-        "_clean", "_gate", "_quiet", "adaptive", "breaker", "budget", "bulkhead", "calls", "common", "key",
+        "_clean", "_era", "_gate", "_quiet", "_sees_all", "adaptive", "breaker", "budget", "bulkhead", "calls", "common", "key",
         "last_used_at", "latency", "limiter", "parked", "policy", "throttle",
     )  # fmt: skip
 
@@ -74,7 +74,9 @@ class Target:
         self.last_used_at = -inf
         self._gate: float = 0  # slots that `enter` may use: all, or none while something needs a closer look
         self._clean = 0  # the generation whose successes change nothing but counters, or 0
+        self._era = 1  # the generation of attempts admitted without a breaker
         self._quiet = 0  # such successes, which the breaker has not been told yet
+        self._sees_all = self._must_see_all()
         self.refresh()
 
     @property
@@ -100,7 +102,7 @@ class Target:
         used = bulkhead.used
         if used < self._gate:
             bulkhead.used = used + 1
-            return self.breaker.generation if self.breaker is not None else 1
+            return self.breaker.generation if self.breaker is not None else self._era
         return 0
 
     def leave(self, generation: int) -> bool:
@@ -123,7 +125,10 @@ class Target:
         self.give_slot_back(now)
 
     def end_attempt(self, generation: int, effect: int, verdict: int, cost: int, now: float, elapsed: float) -> None:
-        """Tell breaker, budget, latency, limit and throttle what became of an attempt. Its slot stays taken."""
+        """Tell breaker, budget, latency, limit and throttle what became of an attempt. Its slot stays taken.
+
+        Follow it with `give_slot_back`, or with `refresh` where the slot is given back later.
+        """
         self._tell_quiet(now)
         breaker = self.breaker
         if breaker is not None:
@@ -144,7 +149,6 @@ class Target:
         dropped = verdict in (THROTTLED, TIMED_OUT)
         if self.adaptive is not None and (dropped or effect == BREAKER_OK):
             self._resize(self.adaptive.on_sample(now, elapsed, self.bulkhead.used, dropped), now)
-        self.refresh()
 
     def give_slot_back(self, now: float) -> None:
         """An attempt is over: its slot goes to the next call in the queue, if there is one."""
@@ -179,7 +183,7 @@ class Target:
         """Admit one attempt: the generation it reports with, or 0. One admitted may be the probe that half-opens it."""
         breaker = self.breaker
         if breaker is None:
-            return 1
+            return self._era
         before = breaker.generation
         generation = breaker.acquire(now)
         if breaker.generation != before and generation:
@@ -215,10 +219,12 @@ class Target:
         if policy.breaker != old.breaker:
             before = self.breaker.generation if self.breaker is not None else 0
             if policy.breaker is None:
+                self._era = before + 1
                 self.breaker = None
                 self._wake_all(now)
             elif self.breaker is None:
                 self.breaker = policy.breaker.make(random)
+                self.breaker.generation = self._era + 1  # what was admitted without one is nothing to it
             else:
                 self.breaker.reconfigure(policy.breaker, now)
                 self._breaker_moved(before, now)
@@ -237,13 +243,11 @@ class Target:
             self.bulkhead.queue_limit = settings.queue_limit if settings else 0
             self.bulkhead.lifo = settings is not None and settings.order == "lifo"
             self._resize(self.adaptive.limit if self.adaptive else settings.limit if settings else inf, now)
+        self._sees_all = self._must_see_all()
         self.refresh()
 
-    def hedge_delay(self) -> float:
+    def hedge_delay(self, hedge: Hedge) -> float:
         """Seconds without an answer after which a hedge goes out; `inf` while too little is known."""
-        hedge = self.policy.hedge
-        if hedge is None:
-            return inf
         if hedge.after is not None:
             return hedge.after
         return max(HEDGE_FLOOR, self.latency.value) if self.latency is not None else inf
@@ -251,27 +255,30 @@ class Target:
     def refresh(self) -> None:
         """Open or close the short way. To be called after every change that did not come through it."""
         breaker, budget, bulkhead = self.breaker, self.budget, self.bulkhead
-        if not (
-            (breaker is None or (breaker.admits_all and not breaker.settings.eager))
-            and (budget is None or not budget.eager)
-            and self.limiter is None
-            and self.throttle is None
-            and self.adaptive is None
-            and self.latency is None
-        ):
+        if self._sees_all or not (breaker is None or breaker.admits_all):
             self._gate = self._clean = 0
             return
         self._gate = bulkhead.limit
-        settled = not bulkhead.live and bulkhead.used <= bulkhead.limit and (budget is None or budget.full)
-        if not settled or (breaker is not None and breaker.consecutive):
+        if bulkhead.live or (budget is not None and not budget.full) or (breaker is not None and breaker.consecutive):
             self._clean = 0
         else:
-            self._clean = breaker.generation if breaker is not None else 1
+            self._clean = breaker.generation if breaker is not None else self._era
 
     def emit(self, now: float, name: str, call_id: int, a: object = None, b: object = None) -> None:
         """Write an event down, if anybody reads them."""
         if self.common.events is not None:
             self.common.events.append((now, name, call_id, a, b))
+
+    def _must_see_all(self) -> bool:
+        """Whether some part has to be told of every call, so that there is no short way."""
+        return (
+            (self.breaker is not None and self.breaker.settings.eager)
+            or (self.budget is not None and self.budget.eager)
+            or self.limiter is not None
+            or self.throttle is not None
+            or self.adaptive is not None
+            or self.latency is not None
+        )
 
     def _breaker_moved(self, generation_before: int, now: float) -> None:
         """If it has moved: say so, and wake the calls that wait for it."""

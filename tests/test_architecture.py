@@ -27,7 +27,7 @@ LAYERS = (
     {"docs"},
     {"context"},
     {"exchange"},
-    {"effects", "endpoints"},
+    {"effects", "endpoints", "lifespan", "refusals"},
     {"routes"},
     {"application"},
     {"gathering"},
