@@ -108,7 +108,7 @@ class Decorrelated:
     def delay(self, k: int, u: float, previous: float, waited: float) -> float:
         """Return a delay between the base and three times the `previous` one; `k` plays no part."""
         high = min(self.cap_seconds, 3.0 * max(self.base_seconds, previous))
-        return min(high, self.base_seconds + u * (high - self.base_seconds))
+        return self.base_seconds + u * (high - self.base_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,7 @@ class GrpcJitter:
 
     def delay(self, k: int, u: float, previous: float, waited: float) -> float:
         """Return a delay within a fifth of the capped exponential, above or below."""
-        # In floats 0.8 + 0.4 is a little more than 1.2, hence the outer minimum.
-        return min(self.ceiling, (0.8 + 0.4 * u) * _grown(self.base_seconds, self.multiplier, k, self.cap_seconds))
+        return (0.8 + 0.4 * u) * _grown(self.base_seconds, self.multiplier, k, self.cap_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +285,7 @@ class Spread:
         """Return a delay between the minimum and the capped exponential one step ahead."""
         low = self.min_seconds
         high = _grown(low, self.base, k + 1, self.max_seconds)
-        return min(high, low + u * (high - low))
+        return low + u * (high - low)
 
 
 def _grown(base: float, multiplier: float, k: int, cap: float) -> float:

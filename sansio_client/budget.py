@@ -31,7 +31,7 @@ class Budget(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether the success of a first attempt would change nothing."""
+        """Whether all that was paid is back: a first attempt's success changes nothing, a new one allows no more."""
 
     def request(self, now: float) -> None:
         """A first attempt is being sent."""
@@ -249,8 +249,8 @@ class RatioLedger:
 
     @property
     def full(self) -> bool:
-        """True: requests bring retries, successes do not."""
-        return True
+        """Whether no retry was in the window when the ledger was last used."""
+        return self._ring.totals[_RETRIES] == 0
 
     def request(self, now: float) -> None:
         """Count a request, which allows `ratio` of a retry."""

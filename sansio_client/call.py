@@ -14,9 +14,10 @@ you lose interest. Each returns a mask of SEND, CANCEL and FINISH:
 If `timer` is not after `now` when an input returns, call `on_timer(now)` at once; so each step says one thing.
 `timer` is state, not a subscription: one that rings late, early or for nothing does no harm.
 
-A call is in one state; its attempts are FLYING, ABANDONED (given up, still owing a report) or DONE. The order of the
-gates for each attempt is fixed: deadline, throttle, rate limit, breaker (a look), bulkhead (a slot, or the queue), and
-the breaker again, for good: a permit of a half-open breaker is never held by one who waits for a slot.
+A call is in one state; each of its attempts is FLYING, LOST (another one won), LOSING (and was told to stop), ABANDONED
+(its time was over, and the target knows) or DONE; all but the DONE hold their slots. The order of the gates for each
+attempt is fixed: deadline, throttle, rate limit, breaker (a look), bulkhead (a slot, or the queue), and the breaker
+again, for good: a permit of a half-open breaker is never held by one who waits for a slot.
 """
 
 from collections.abc import Callable
@@ -82,7 +83,7 @@ TRANSITIONS: dict[int, dict[str, tuple[int, ...]]] = {
     FINISHED: {},
 }
 
-FLYING, ABANDONED, DONE = range(3)
+FLYING, LOST, LOSING, ABANDONED, DONE = range(5)
 
 # Why a call is over, `call.reason`. The first four end with the outcome just reported; the local refusals end with the
 # peer's last word if there was one, else with `Rejected`; the others say why a failure was not repeated.
@@ -233,7 +234,7 @@ class Call:
         self.flying.remove(attempt)
         target = self.target
         decided = self.state != FINISHED and was == FLYING
-        if was == FLYING:
+        if was != ABANDONED:
             effect, verdict = (outcome.effect, outcome.verdict) if decided else (BREAKER_IGNORE, CANCELLED)
             self._tell_target(attempt, effect, verdict, now)
             target.emit(now, event.ENDED, self.id, attempt.number, verdict)
@@ -254,10 +255,10 @@ class Call:
         self._tick(now)
         self.state = COMMITTED
         self._hedge_at = inf
-        losers = [other for other in self.flying if other is not attempt and other.state == FLYING]
-        for loser in losers:
-            loser.deadline = -inf  # it lost; `on_timer` cancels one at a time
-        return self._next_victim(now) if losers else self._set_timer()
+        for other in self.flying:
+            if other is not attempt and other.state == FLYING:
+                other.state = LOST
+        return self._drop_loser()
 
     def on_wakeup(self, now: float) -> int:
         """It was in `core.wakeups`: it has a slot now, or the breaker has moved. Harmless when that has passed."""
@@ -487,24 +488,24 @@ class Call:
                 if attempt.state == FLYING:
                     self._abandon(attempt, now)
             return self._finish(Rejected("deadline", inf, self.last), "deadline", now)
-        if any(attempt.state == FLYING and attempt.deadline <= now for attempt in self.flying):
-            return self._next_victim(now)
+        if self.state == COMMITTED and any(attempt.state == LOST for attempt in self.flying):
+            return self._drop_loser()
+        for attempt in self.flying:
+            if attempt.state == FLYING and attempt.deadline <= now:
+                self.victim = attempt
+                self.target.emit(now, event.TIMEOUT, self.id, attempt.number, now - attempt.started_at)
+                self._abandon(attempt, now)
+                return CANCEL | self._judge(TIMEOUT, now)
         return self._hedge(now)
 
-    def _next_victim(self, now: float) -> int:
-        """Cancel the attempt whose time was over first."""
-        attempt = min((other for other in self.flying if other.state == FLYING), key=_deadline_of)
-        self.victim = attempt
-        if attempt.deadline == -inf:
-            # It lost; what it would have said is nobody's business.
-            self._tell_target(attempt, BREAKER_IGNORE, CANCELLED, now)
-            self.target.refresh()
-            attempt.state = ABANDONED
-            self._set_timer()
-            return CANCEL
-        self.target.emit(now, event.TIMEOUT, self.id, attempt.number, now - attempt.started_at)
-        self._abandon(attempt, now)
-        return CANCEL | self._judge(TIMEOUT, now)
+    def _drop_loser(self) -> int:
+        """Cancel the first attempt that has lost, if there is one; the timer is due until all are told."""
+        loser = next((attempt for attempt in self.flying if attempt.state == LOST), None)
+        if loser is not None:
+            loser.state = LOSING
+            self.victim = loser
+        self._set_timer()
+        return CANCEL if loser is not None else 0
 
     def _abandon(self, attempt: Attempt, now: float) -> None:
         """Its time is over: the peer failed it. The slot stays taken until its report comes."""
@@ -600,6 +601,7 @@ class Call:
     def _wait(self, state: int, until: float) -> int:
         self.state = state
         self._waits_until = until
+        self._hedge_at = inf
         self._hedge_at = inf  # of an attempt that has ended: it must not cut the wait short
         return self._set_timer()
 
@@ -608,6 +610,8 @@ class Call:
         for attempt in self.flying:
             if attempt.state == FLYING and attempt.deadline < timer:
                 timer = attempt.deadline
+            elif attempt.state == LOST:
+                timer = self._now
         self.timer = timer
         return 0
 

@@ -103,6 +103,11 @@ class Policy:
             value = getattr(self, name)
             if value is not None and not callable(getattr(value, "make", None)):
                 raise SettingError(name, value, "None or settings with a make(), such as those of this package")
+        longest = min(self.attempt_timeout, self.total_timeout)
+        if self.throttle is not None and longest != inf and longest > self.throttle.window_seconds:
+            # What is still in flight when the window has forgotten it would count as never sent.
+            expected = f"at least the {longest:g} seconds an attempt may take"
+            raise SettingError("throttle.window_seconds", self.throttle.window_seconds, expected)
         if self.adaptive is not None and self.bulkhead is None:
             raise SettingError("bulkhead", None, "BulkheadSettings, as adaptive has to limit something")
 

@@ -52,8 +52,8 @@ class Target:
     """The gates and counters of one destination. Its parts may be read at any time; only calls change them."""
 
     __slots__ = (
-        "_clean", "_era", "_gate", "_quiet", "_sees_all", "adaptive", "breaker", "budget", "bulkhead", "calls", "common", "key",
-        "last_used_at", "latency", "limiter", "parked", "policy", "throttle",
+        "_clean", "_era", "_gate", "_quiet", "_sees_all", "adaptive", "breaker", "budget", "bulkhead", "calls",
+        "common", "key", "last_used_at", "latency", "limiter", "parked", "policy", "throttle",
     )  # fmt: skip
 
     def __init__(self, key: str, policy: Policy, common: Common) -> None:

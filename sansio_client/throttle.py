@@ -82,8 +82,11 @@ class ClientThrottleGate:
         self._ring.expire(now)
         settings = self._settings
         requests, accepts = self._ring.totals
+        surplus = requests - settings.k * accepts
+        if surplus <= 0.0:
+            return 0.0
         # The rate is over the time since the first request, as Envoy's is, but over no less than a second.
         seconds = min(settings.window_seconds, max(1.0, now - self._began_at))
         if requests < settings.min_rps * seconds:
             return 0.0
-        return max(0.0, min(settings.max_drop, (requests - settings.k * accepts) / (requests + 1)))
+        return min(settings.max_drop, surplus / (requests + 1))

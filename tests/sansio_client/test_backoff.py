@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 from math import sqrt, tanh
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sansio_client.backoff import (
@@ -136,6 +136,7 @@ def test_p25_n_attempts_have_n_minus_1_delays_and_the_first_has_index_0(
 
 
 @pytest.mark.parametrize("backoff", EVERY_LAW)
+@settings(deadline=None)
 @given(
     k=st.integers(0, 200),
     u=st.floats(0.0, 1.0, exclude_max=True),
@@ -146,6 +147,21 @@ def test_p26_jitter_never_passes_the_ceiling(
     backoff: Backoff, k: int, u: float, previous: float, waited: float
 ) -> None:
     assert 0.0 <= backoff.delay(k, u, previous, waited) <= backoff.ceiling
+
+
+@settings(deadline=None)
+@given(low=st.floats(0.001, 1000.0), more=st.floats(0.0, 1e5), u=st.sampled_from([0.5, ALMOST_ONE]))
+def test_p26_not_by_rounding_either(low: float, more: float, u: float) -> None:
+    laws: list[Backoff] = [
+        Spread(low, low + more, 7.0),
+        Decorrelated(low, low + more),
+        GrpcJitter(low, low + more),
+        EqualJitter(low, low + more),
+        PollyDecorrelatedV2(low, low + more),
+    ]
+    for law in laws:
+        for k in range(8):
+            assert 0.0 <= law.delay(k, u, low + more, 0.0) <= law.ceiling
 
 
 @pytest.mark.parametrize("backoff", EVERY_LAW)
@@ -161,6 +177,16 @@ def test_a_law_that_has_reached_its_cap_stays_there(backoff: Backoff) -> None:
     assert {backoff.delay(k, 0.5, 0.0, 0.0) for k in (61, 1023, 1024, 1025, 10**6, 10**18)} == {at_60}
 
 
+def test_slow_growth_reaches_the_cap_however_late() -> None:
+    law = Exponential(base_seconds=1.0, cap_seconds=20.0, multiplier=1.0001)
+    assert law.delay(20_000, 0.5, 0.0, 0.0) < 8.0
+    assert law.delay(30_000, 0.5, 0.0, 0.0) == 20.0
+
+
+def test_a_minimum_of_none_never_waits() -> None:
+    assert {Spread(min_seconds=0.0).delay(k, 0.9, 0.0, 0.0) for k in (0, 1, 60, 10**6, 10**400)} == {0.0}
+
+
 def test_the_ceiling_is_the_cap_except_where_the_law_says_otherwise() -> None:
     assert [law(cap_seconds=5.0).ceiling for law in (FullJitter, EqualJitter, Decorrelated, PollyDecorrelatedV2)] == [
         5
@@ -172,6 +198,7 @@ def test_the_ceiling_is_the_cap_except_where_the_law_says_otherwise() -> None:
     assert GrpcJitter(cap_seconds=5.0).delay(9, 0.0, 0.0, 0.0) == 4.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.0, 1.0, exclude_max=True), min_size=1, max_size=16))
 def test_pollys_law_is_pollys_although_nothing_is_carried_from_retry_to_retry(draws: list[float]) -> None:
     law = PollyDecorrelatedV2(base_seconds=0.85, cap_seconds=LONGEST_SECONDS)

@@ -39,6 +39,7 @@ from sansio_client.outcome import (
 )
 from sansio_client.policy import Hedge, Policy
 from sansio_client.ratelimit import RateLimit
+from sansio_client.throttle import ClientThrottle
 from tests.sansio_client.driving import Driven, plain
 
 UNSENT = Outcome(TRANSIENT, BREAKER_FAIL, unsent=True)
@@ -517,6 +518,7 @@ def test_p36_a_primary_that_fails_before_its_hedge_is_retried() -> None:
     driven = Driven(hedging())
     call = driven.run(lambda attempt: FAILURE if attempt.number == 1 else SUCCESS)
     assert (call.reason, call.attempts) == ("ok", 2)
+    assert [event[0] for event in driven.named("send")] == [0.0, 1.0], "after the back-off, not when the hedge was due"
 
 
 def test_a_failure_beside_a_hedge_brings_the_next_one_forward() -> None:
@@ -609,8 +611,24 @@ def test_headers_commit_the_call_and_stop_the_others() -> None:
     victims.append(call.victim)
     assert [victim.number for victim in victims if victim] == [2, 3]
     assert call.timer == 100.0
+    for victim in victims:
+        assert victim is not None
+        driven.done(victim, FAILURE)
     assert driven.done(first, FAILURE) == FINISH
-    assert (call.reason, call.attempts) == ("committed", 3)
+    assert (call.reason, call.attempts, call.target.in_flight) == ("committed", 3, 0)
+
+
+def test_headers_with_a_hedge_that_was_given_up_before_commit_all_the_same() -> None:
+    driven = Driven(plain(hedge=Hedge(after=3.0), attempt_timeout=5.0))
+    first = driven.sent()
+    driven.timer(first.call)
+    assert driven.timer(first.call) == CANCEL
+    second = first.call.attempt
+    assert second is not None
+    assert first.call.on_headers(second, driven.now) == 0
+    driven.done(first, CANCELLATION)
+    assert driven.timer(first.call) == CANCEL | FINISH
+    assert first.call.reason == "committed"
 
 
 # Cancelling, misuse, time
@@ -709,6 +727,12 @@ def test_a_bad_setting_of_a_policy_is_named(changes: dict[str, Any]) -> None:
         Policy(**changes)
     assert caught.value.field in changes
     assert repr(caught.value.value) in str(caught.value)
+
+
+def test_p39_the_throttle_must_remember_an_attempt_for_as_long_as_it_may_take() -> None:
+    Policy(throttle=ClientThrottle(window_seconds=10.0), attempt_timeout=10.0)
+    with pytest.raises(SettingError, match=r"throttle\.window_seconds"):
+        Policy(throttle=ClientThrottle(window_seconds=10.0), attempt_timeout=11.0)
 
 
 @pytest.mark.parametrize(

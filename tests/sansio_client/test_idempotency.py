@@ -76,7 +76,7 @@ def test_keys_are_distinct_and_the_same_for_the_same_seed() -> None:
 
 
 def test_the_bits_of_the_draws_stand_in_the_key_in_order() -> None:
-    # By hand: fed is the third group's; the fourth's are the first 14 bits of cba9, 0b11001011101010 = 0x32ea, on 0x8000.
+    # By hand: fed is the third group's; the fourth's are the first 14 bits of cba9, 0x32ea, on 0x8000.
     draws = iter([0x0123456789AB, 0xFEDCBA987654, 0x13579BDF0246])
     assert new_key(lambda: next(draws) / 2**48) == "01234567-89ab-4fed-b2ea-13579bdf0246"
 

@@ -152,6 +152,7 @@ def test_headers_are_pairs_of_bytes_or_text_in_any_case_or_a_mapping() -> None:
 
 @given(whole_seconds)
 @example(datetime(2000, 2, 29, 23, 59, 59, tzinfo=UTC))
+@example(datetime(2000, 3, 1, tzinfo=UTC))
 @example(datetime(2100, 3, 1, tzinfo=UTC))
 def test_dates_agree_with_the_standard_library(moment: datetime) -> None:
     written = format_datetime(moment, usegmt=True)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sansio_client.errors import SettingError
@@ -130,6 +130,14 @@ def test_p11_a_clock_that_goes_back_forgets_nothing_and_keeps_nothing_for_longer
     assert gate.drop_probability(1020.0) == 0.0, "120 s after the clock stood at 900"
 
 
+def test_p11_the_rate_is_not_taken_for_higher_when_the_clock_goes_back() -> None:
+    gate = ClientThrottle(min_rps=5.0).make()
+    sent(gate, 1000.0, 100)
+    sent(gate, 0.0, 1)
+    assert gate.drop_probability(60.0) == 0.0, "101 requests in a minute are less than 5 a second"
+
+
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.floats(-1e9, 1e9) | st.floats(-10, 10), st.sampled_from("sap"), st.integers(1, 20)), max_size=60
