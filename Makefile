@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_NO_INPUT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run test check lint format typecheck soak bench ci docker-build docker-server docker-test clean
+.PHONY: help install dev run test check lint format typecheck soak mutate bench ci docker-build docker-server docker-test clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
@@ -47,6 +47,9 @@ test: $(VENV)/dev.made ## run the tests: make test ARGS='-k partition'
 
 soak: $(VENV)/dev.made ## run the tests that take long
 	$(BIN)/python -m pytest -m soak $(ARGS)
+
+mutate: $(VENV)/dev.made ## break the core in many places and see that the tests notice
+	$(BIN)/python -m tests.mutate $(ARGS)
 
 check: lint typecheck ## lint, formatting, types and architecture
 	$(BIN)/python -m pytest -q tests/test_architecture.py

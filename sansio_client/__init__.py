@@ -17,7 +17,7 @@ That loop serves one call at a time; `call` says what more is to be driven when 
 when attempts overlap. `adapters` has it all done for asyncio, trio, threads and httpx.
 """
 
-from sansio_client.adaptive import Aimd, Gradient2, Vegas
+from sansio_client.adaptive import Aimd, Gradient2, Vegas, Windowed
 from sansio_client.backoff import (
     Backoff,
     Constant,
@@ -72,5 +72,5 @@ __all__ = [
     "CountWindow", "DeadlineExceeded", "Decorrelated", "EqualJitter", "Exponential", "FullJitter", "Gradient2",
     "GrpcJitter", "GrpcThrottle", "Hedge", "Linear", "LocalProtocolError", "NoBackoff", "Outcome", "Policy",
     "PollyDecorrelatedV2", "RateLimit", "RateLimited", "RatioBudget", "Rejected", "SettingError", "Spread", "Target",
-    "Throttled", "TimeWindow", "Vegas", "classify", "classify_failure", "may_repeat", "new_key",
+    "Throttled", "TimeWindow", "Vegas", "Windowed", "classify", "classify_failure", "may_repeat", "new_key",
 ]  # fmt: skip

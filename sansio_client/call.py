@@ -573,8 +573,12 @@ class Call:
         """End by a decision of this side: with the peer's last word, or, where it said none, with a refusal."""
         if self.last is not None:
             return self._finish(self.last, why, now)
-        breaker = self.target.breaker
-        retry_at = breaker.retry_at if why == "open" and breaker is not None else inf
+        breaker, limiter = self.target.breaker, self.target.limiter
+        retry_at = inf
+        if why == "open" and breaker is not None:
+            retry_at = breaker.retry_at
+        elif why == "rate" and limiter is not None:
+            retry_at = now + limiter.peek(now)
         return self._finish(Rejected(why, retry_at, None), why, now)
 
     def _finish(self, result: Outcome | Rejected, reason: str, now: float) -> int:
@@ -629,7 +633,3 @@ class Call:
                 attempt.started_at -= back
                 attempt.deadline -= back
         self._now = now
-
-
-def _deadline_of(attempt: Attempt) -> float:
-    return attempt.deadline

@@ -32,7 +32,7 @@ VERDICT_NAMES = ("ok", "transient", "throttled", "fatal", "cancelled", "timed-ou
 # consecutive count; IGNORE records nothing and gives a probe its permit back.
 BREAKER_OK, BREAKER_FAIL, BREAKER_IGNORE, BREAKER_SOFT = range(4)
 
-WHYS = ("open", "full", "queue-timeout", "rate", "throttled", "budget", "deadline")
+WHYS = ("open", "full", "queue-timeout", "rate", "throttled", "deadline")
 """The reasons a call can be refused by this side, as `Rejected.why` names them."""
 
 

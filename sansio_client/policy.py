@@ -46,7 +46,7 @@ class Hedge:
             check_seconds("hedge.after", self.after)
         if self.quantile is not None:
             check_number("hedge.quantile", self.quantile, 0.01, 0.9999)
-        check_count("hedge.minimum_samples", self.minimum_samples, 1)
+        check_count("hedge.minimum_samples", self.minimum_samples, 1, 10_000)
         check_count("hedge.parallel", self.parallel, 2, 5)
 
 

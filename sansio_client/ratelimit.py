@@ -85,7 +85,7 @@ class RateLimiter:
         if n != 1:
             self._check(n)
         elapsed = max(0.0, now - self._at)
-        wait = (max(0.0, self._level - elapsed * self._rate) + n - self._burst) / self._rate
+        wait = (self._level - elapsed * self._rate + n - self._burst) / self._rate
         return wait if wait > NO_WAIT_SECONDS else 0.0
 
     def cancel(self, now: float, n: int = 1, due_at: float | None = None) -> None:

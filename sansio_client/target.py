@@ -135,8 +135,8 @@ class Target:
             before = breaker.generation
             breaker.record(generation, effect, now, elapsed)
             self._breaker_moved(before, now)
-            if self.parked and effect == BREAKER_IGNORE:
-                self.offer_probe(now)
+            if self.parked:
+                self.offer_probe(now)  # the permit is free again, and the call may go on without another for now
         if self.budget is not None:
             if verdict in (TRANSIENT, THROTTLED, TIMED_OUT):
                 self.budget.failure(now)

@@ -14,8 +14,13 @@ LONG_ON_PURPOSE = {("asgi_fault.application", "__call__"), ("asgi_fault.applicat
 # What sansio_client may import of the standard library. HTTP dates have a parser of its own: `email` drags in `socket`.
 CORE_MAY_IMPORT = {
     "__future__", "abc", "bisect", "collections", "collections.abc", "dataclasses", "enum", "functools", "heapq",
-    "itertools", "math", "operator", "random", "types", "typing",
+    "itertools", "math", "operator", "types", "typing",
 }  # fmt: skip
+# The simulator is the core's own driver: it makes the chance that the core is handed.
+SIMULATOR_MAY_IMPORT = CORE_MAY_IMPORT | {"random"}
+
+# A world imports its own library; `httpx` waits through asyncio or trio, whichever runs.
+ADAPTERS_OUTSIDE = {"trio": {"trio"}, "otel": {"opentelemetry"}, "httpx": {"httpx", "httpx2"}}
 
 # Who may import whom inside asgi_fault: a layer knows the layers before it, and nothing of its own layer unless listed
 # together in one string. `docs` makes documents of the table and is handed it, so it stands below `context`.
@@ -76,6 +81,9 @@ def imports_of(module: str, *, at_run_time: bool = True) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 or module.startswith("adapters"), f"{module} uses a relative import"
             base = node.module or ""
+            if node.level:
+                package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+                base = ".".join(filter(None, (package, base)))
             for alias in node.names:
                 full = f"{base}.{alias.name}"
                 found.add(full if full in MODULES else base)
@@ -115,14 +123,38 @@ def test_only_the_listed_modules_import_something_from_outside() -> None:
 def test_the_core_imports_nothing_but_the_allow_list() -> None:
     for module in MODULES:
         if module.startswith("sansio_client"):
-            foreign = {name for name in imports_of(module) if not name.startswith("sansio_client")} - CORE_MAY_IMPORT
+            allowed = SIMULATOR_MAY_IMPORT if module.startswith("sansio_client.simulator") else CORE_MAY_IMPORT
+            foreign = {name for name in imports_of(module) if not name.startswith("sansio_client")} - allowed
             assert not foreign, f"{module} imports {foreign}"
+
+
+def test_the_core_does_not_know_its_simulator() -> None:
+    for module in MODULES:
+        if module.startswith("sansio_client") and not module.startswith("sansio_client.simulator"):
+            assert not [name for name in imports_of(module) if name.startswith("sansio_client.simulator")], module
+
+
+def test_policies_do_not_know_each_other() -> None:
+    policies = {"breaker", "bulkhead", "budget", "throttle", "ratelimit", "adaptive", "latency", "backoff"}
+    for policy in policies:
+        known = {
+            name.split(".")[1] for name in imports_of(f"sansio_client.{policy}") if name.startswith("sansio_client.")
+        }
+        assert not known & policies, f"sansio_client.{policy} imports {known & policies}"
 
 
 def test_adapters_know_the_core_and_not_the_server() -> None:
     for module in MODULES:
         if module.startswith("adapters"):
             assert not [name for name in imports_of(module) if name.startswith("asgi_fault")], module
+
+
+def test_an_adapter_imports_only_its_own_library() -> None:
+    for module in MODULES:
+        if module.startswith("adapters."):
+            world = module.split(".")[1].split("_")[0]
+            outside = {name.split(".")[0] for name in imports_of(module)} - set(sys.stdlib_module_names) - set(PACKAGES)
+            assert outside <= ADAPTERS_OUTSIDE.get(world, set()), f"{module} imports {outside}"
 
 
 def test_there_is_no_cycle() -> None:

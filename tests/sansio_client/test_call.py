@@ -453,7 +453,8 @@ def test_the_rate_limiter_paces_and_gives_unused_permits_back() -> None:
 def test_a_pace_beyond_the_deadline_is_refused_without_using_a_permit() -> None:
     driven = Driven(plain(rate_limit=RateLimit(rate_per_second=1.0, burst=1)))
     driven.sent()
-    assert rejected(driven.started(deadline=0.5)).why == "rate"
+    refused = driven.started(deadline=0.5)
+    assert (rejected(refused).why, rejected(refused).retry_at) == ("rate", 1.0)
     assert driven.started().timer == 1.0
 
 

@@ -144,6 +144,7 @@ def test_giving_back_more_than_was_taken_never_makes_more_than_a_burst() -> None
     bursty = limiter(1, burst=2)
     for _ in range(10):
         bursty.cancel(5.0, 2)
+        assert bursty._level == 0.0
     assert [bursty.reserve(5.0, inf) for _ in range(3)] == [0.0, 0.0, 1.0]
 
 
@@ -261,6 +262,16 @@ def test_p11_threads_that_read_the_clock_out_of_order_earn_nothing_twice() -> No
         now = step * 0.001 + (0.03 if step % 2 else 0.0)
         granted += even.reserve(now, 0.0) == 0.0
     assert 99 <= granted <= 10 * 10.03 + 1
+
+
+def test_p11_neither_taking_nor_giving_back_late_earns_anything() -> None:
+    bursty, kept = limiter(1.0, burst=50), 0
+    for _ in range(60):
+        kept += bursty.reserve(1.0, 0.0) == 0.0
+        kept += bursty.reserve(0.5, 0.0) == 0.0
+        if bursty.reserve(1.0, 0.0) == 0.0:
+            bursty.cancel(0.5, due_at=1.0)
+    assert kept == 50
 
 
 def test_p11_time_that_stands_still_gives_one_burst() -> None:
