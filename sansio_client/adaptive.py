@@ -8,7 +8,7 @@ about the target (cancelled here, refused here, the loser of a hedge), is not re
 Rules that hold for all, beside the formulae of their sources:
 
 * The limit stays within [min_limit, max_limit].
-* It grows only when the attempt began with at least half of the limit in use: a limit that is not the bottleneck
+* It grows only when an attempt ended with at least half of the limit in use: a limit that is not the bottleneck
   teaches nothing. A drop lowers it whatever was in use.
 * A drop is not a latency. How long a timeout or a refusal took is never taken for a round trip: timeouts of one length
   would look like a steady target (Gradient2Limit has that fault: Netflix/concurrency-limits#137), quick refusals like
@@ -42,7 +42,7 @@ class Limit(Protocol):
     def on_sample(self, now: float, rtt_seconds: float, in_flight: int, dropped: bool) -> int:  # noqa: FBT001
         """Learn from one attempt that ended at `now` and return the limit from now on.
 
-        `rtt_seconds` is how long it took; `in_flight` how many were under way when it began, itself counted; `dropped`
+        `rtt_seconds` is how long it took; `in_flight` how many were under way when it ended, itself counted; `dropped`
         says that it timed out or was turned away for overload. An attempt that says nothing of the target is not told.
         """
 

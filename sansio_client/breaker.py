@@ -23,11 +23,12 @@ from sansio_client.outcome import BREAKER_FAIL, BREAKER_IGNORE, BREAKER_OK
 from sansio_client.windows import CountRing, CountWindow, TimeRing, TimeWindow
 
 CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, FORCED_CLOSED, METRICS_ONLY = range(6)
+ROUNDING = 1e-6  # 55 of 100 are 0.55 of them, although 0.55 * 100 is 55.00000000000001
 MANY_OPENINGS = 1000  # from here on an opening lasts no longer than the one before
 STATE_NAMES = ("CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "FORCED_CLOSED", "METRICS_ONLY")
 
-# What moves it, beside `force`, which leads from every state to every other but HALF_OPEN. Every move is a new era.
-# The diagram in docs/breaker.md is drawn from this table, and a random walk is held against it.
+# What moves it, beside `force`, which leads from every state to every other but HALF_OPEN, and `reconfigure`, which leads
+# from HALF_OPEN back to OPEN. Every move is a new era. The diagram in docs/breaker.md is drawn from this table, and a random walk is held against it.
 TRANSITIONS: dict[int, dict[str, int]] = {
     CLOSED: {"too many failures": OPEN},
     OPEN: {"an attempt after its time": HALF_OPEN},
@@ -295,8 +296,9 @@ class Breaker:
         window = self._window
         if window is None or window.total < settings.minimum_calls:
             return
-        too_slow = settings.slow_call_seconds is not None and window.slow >= settings.slow_call_rate * window.total
-        if window.failures >= settings.failure_rate * window.total or too_slow:
+        too_slow = window.slow + ROUNDING >= settings.slow_call_rate * window.total
+        too_many = window.failures + ROUNDING >= settings.failure_rate * window.total
+        if too_many or (too_slow and settings.slow_call_seconds is not None):
             self._open(now)
 
     def _open(self, now: float) -> None:

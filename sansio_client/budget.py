@@ -52,6 +52,9 @@ class Budget(Protocol):
     def settle(self, cost: int, ok: bool, now: float) -> None:  # noqa: FBT001 - a flag on the hot path
         """An attempt ended; `cost` is what it was paid with, 0 for a first attempt. At most once for each attempt."""
 
+    def successes(self, count: int, now: float) -> None:
+        """As `settle(0, True, now)`, `count` times."""
+
     def level(self) -> float:
         """Return a number for events and display; each machine says what it counts."""
 
@@ -133,6 +136,10 @@ class AwsQuotaTokens:
         if ok:
             self._put(cost or self._settings.success_gain)
 
+    def successes(self, count: int, now: float) -> None:
+        """Put what they gain."""
+        self._put(count * self._settings.success_gain)
+
     def level(self) -> float:
         """Return the tokens that are left."""
         return self._tokens
@@ -196,7 +203,11 @@ class GrpcThrottleTokens:
     def settle(self, cost: int, ok: bool, now: float) -> None:  # noqa: FBT001
         """Bring `token_ratio` for a success, of whichever attempt."""
         if ok:
-            self._thousandths = min(self._most, self._thousandths + self._gain)
+            self.successes(1, now)
+
+    def successes(self, count: int, now: float) -> None:
+        """Bring `token_ratio` for each."""
+        self._thousandths = min(self._most, self._thousandths + count * self._gain)
 
     def level(self) -> float:
         """Return the tokens that are left."""
@@ -275,6 +286,9 @@ class RatioLedger:
     def settle(self, cost: int, ok: bool, now: float) -> None:  # noqa: FBT001
         """Nothing: a retry that was sent was sent, whatever came of it."""
 
+    def successes(self, count: int, now: float) -> None:
+        """Nothing: it is requests that bring retries."""
+
     def level(self) -> float:
         """Return how many retries were left when the ledger was last used."""
         return max(0, self._left())
@@ -341,6 +355,9 @@ class ConcurrentRetries:
     def settle(self, cost: int, ok: bool, now: float) -> None:  # noqa: FBT001
         """Count a retry as no longer under way, however it ended."""
         self.refund(cost, now)
+
+    def successes(self, count: int, now: float) -> None:
+        """Nothing: no retry was under way."""
 
     def level(self) -> float:
         """Return the number of retries under way."""

@@ -30,6 +30,7 @@ from sansio_client.bulkhead import Ticket
 from sansio_client.errors import LocalProtocolError
 from sansio_client.outcome import (
     BREAKER_IGNORE,
+    BREAKER_OK,
     CANCELLATION,
     CANCELLED,
     FATAL,
@@ -41,6 +42,7 @@ from sansio_client.outcome import (
     Rejected,
 )
 from sansio_client.policy import Policy
+from sansio_client.ratelimit import RateLimiter
 from sansio_client.target import Target
 
 SEND, CANCEL, FINISH = 1, 2, 4
@@ -54,13 +56,7 @@ STATE_NAMES = (
 # another call's input; all others are methods. The diagram in docs/call.md is drawn from this table, and a random walk
 # is held against it.
 _SENT_OR_WAITING = (QUEUED, PACED, IN_FLIGHT, FINISHED)  # a first attempt at the gates
-_SENT_OR_WAITING_AGAIN = (
-    QUEUED,
-    PACED,
-    PARKED,
-    IN_FLIGHT,
-    FINISHED,
-)  # a retry at the gates, which may wait for the breaker
+_PAST_THE_PACE = (QUEUED, PARKED, IN_FLIGHT, FINISHED)  # at the breaker, for which a retry may wait
 TRANSITIONS: dict[int, dict[str, tuple[int, ...]]] = {
     IDLE: {"start": _SENT_OR_WAITING, "cancel": (FINISHED,)},
     QUEUED: {"granted": (GRANTED,), "on_timer": (FINISHED,), "cancel": (FINISHED,)},
@@ -69,10 +65,10 @@ TRANSITIONS: dict[int, dict[str, tuple[int, ...]]] = {
         "on_timer": (FINISHED,),
         "cancel": (FINISHED,),
     },
-    PACED: {"on_timer": (QUEUED, PARKED, IN_FLIGHT, FINISHED), "cancel": (FINISHED,)},
-    BACKING_OFF: {"on_timer": _SENT_OR_WAITING_AGAIN, "cancel": (FINISHED,)},
-    PARKED: {"woken": (WOKEN,), "on_timer": _SENT_OR_WAITING_AGAIN, "cancel": (FINISHED,)},
-    WOKEN: {"on_wakeup": _SENT_OR_WAITING_AGAIN, "on_timer": _SENT_OR_WAITING_AGAIN, "cancel": (FINISHED,)},
+    PACED: {"on_timer": _PAST_THE_PACE, "cancel": (FINISHED,)},
+    BACKING_OFF: {"on_timer": (PACED, *_PAST_THE_PACE), "cancel": (FINISHED,)},
+    PARKED: {"woken": (WOKEN,), "on_timer": _PAST_THE_PACE, "cancel": (FINISHED,)},
+    WOKEN: {"on_wakeup": _PAST_THE_PACE, "on_timer": _PAST_THE_PACE, "cancel": (FINISHED,)},
     IN_FLIGHT: {
         "on_done": (IN_FLIGHT, BACKING_OFF, FINISHED),
         "on_headers": (COMMITTED,),
@@ -86,7 +82,8 @@ TRANSITIONS: dict[int, dict[str, tuple[int, ...]]] = {
 FLYING, LOST, LOSING, ABANDONED, DONE = range(5)
 
 # Why a call is over, `call.reason`. The first four end with the outcome just reported; the local refusals end with the
-# peer's last word if there was one, else with `Rejected`; the others say why a failure was not repeated.
+# peer's last word if there was one, else with `Rejected` (so does a deadline that passes with an attempt in flight: its
+# `last` is that word); the others say why a failure was not repeated.
 REASONS = (
     "ok", "fatal", "cancelled", "committed",
     "open", "full", "queue-timeout", "rate", "throttled", "deadline",
@@ -97,7 +94,7 @@ REASONS = (
 class Attempt:
     """One try. `deadline` is the instant by which it must have ended, `number` counts from 1 within its call."""
 
-    __slots__ = ("call", "cost", "deadline", "generation", "number", "payer", "started_at", "state")
+    __slots__ = ("call", "cost", "deadline", "generation", "hedge", "number", "payer", "started_at", "state")
 
     def __init__(
         self,
@@ -116,6 +113,7 @@ class Attempt:
         self.deadline = deadline
         self.cost = cost
         self.payer = payer
+        self.hedge = False
         self.state = FLYING
 
 
@@ -128,11 +126,13 @@ class Call:
 
     __slots__ = (
         "_hedge_at",
+        "_may_send",
         "_not_before",
         "_now",
         "_paid",
         "_payer",
         "_permit_at",
+        "_permit_of",
         "_previous_delay",
         "_random",
         "_retries",
@@ -197,7 +197,9 @@ class Call:
         self._ticket: Ticket | None = None
         self._paid = 0  # the price of the retry to come, given back if it is never sent
         self._payer: Budget | None = None  # who took it
-        self._permit_at: float | None = None  # when the rate limiter's permit in hand is due
+        self._may_send = False  # throttle and limiter were asked for the attempt to come
+        self._permit_at = inf  # when the rate limiter's permit in hand is due
+        self._permit_of: RateLimiter | None = None  # whose it is
         self._told_to_stop = ""  # by the peer: the reason to end with
         self._not_before = -inf  # the peer asked for nothing earlier
 
@@ -229,11 +231,20 @@ class Call:
             raise LocalProtocolError("on_done() got an attempt of another call; report it to attempt.call")
         if attempt.state == DONE:
             return 0
-        self._tick(now)
+        if now < self._now:
+            self._tick(now)
+        self._now = now
         was, attempt.state = attempt.state, DONE
         self.flying.remove(attempt)
         target = self.target
         decided = self.state != FINISHED and was == FLYING
+        unpaid_success = outcome.verdict == OK and outcome.effect == BREAKER_OK and not attempt.cost
+        if decided and unpaid_success and attempt.generation == target.clean:  # as for `target.leave`
+            target.bulkhead.used -= 1
+            target.quiet += 1
+            if target.common.events is not None:
+                target.emit(now, event.ENDED, self.id, attempt.number, OK)
+            return self._finish(outcome, "ok", now)
         if was != ABANDONED:
             effect, verdict = (outcome.effect, outcome.verdict) if decided else (BREAKER_IGNORE, CANCELLED)
             self._tell_target(attempt, effect, verdict, now)
@@ -340,15 +351,21 @@ class Call:
         if now >= self.deadline:
             return self._end_without("deadline", now)
         target = self.target
-        if self._permit_at is None:
+        bulkhead = target.bulkhead
+        if bulkhead.used < target.gate:  # nothing is wrong here: all gates are open, as for `target.enter`
+            bulkhead.used += 1
+            self.attempt = self._take_off(target.generation, now)
+            return SEND
+        if not self._may_send:
             throttle, limiter = target.throttle, target.limiter
             if throttle is not None and not throttle.admit(now, self._random()):
                 return self._end_without("throttled", now)
+            self._may_send = True
             if limiter is not None:
                 seconds = limiter.reserve(now, self.deadline - now)
                 if seconds < 0:
                     return self._end_without("rate", now)
-                self._permit_at = now + seconds
+                self._permit_at, self._permit_of = now + seconds, limiter
                 if seconds > 0:
                     target.emit(now, event.PACE, self.id, None, seconds)
                     return self._wait(PACED, now + seconds)
@@ -383,17 +400,19 @@ class Call:
         deadline = min(self.deadline, now + self.policy.attempt_timeout)
         attempt = Attempt(self, self.attempts, generation, now, deadline, self._paid, self._payer)
         self._paid = 0
-        self._permit_at = None
+        self._may_send = False
+        self._permit_of = None
         self._waits_until = inf
         self.flying.append(attempt)
         if target.throttle is not None:
             target.throttle.sent(now)
         if target.budget is not None and self.attempts == 1:
             target.budget.request(now)
-        self._plan_hedge(now)
+        self._hedge_at = inf if self.policy.hedge is None else self._next_hedge_at(now)
         self.state = IN_FLIGHT
         self._set_timer()
-        target.emit(now, event.SEND, self.id, attempt.number, attempt.deadline)
+        if target.common.events is not None:
+            target.emit(now, event.SEND, self.id, attempt.number, attempt.deadline)
         return attempt
 
     def _wait_for_breaker(self, now: float) -> int:
@@ -470,6 +489,8 @@ class Call:
         if budget is None:
             return True
         verdict = outcome.verdict if outcome is not None else OK
+        if target.quiet:
+            target.tell_quiet(now)
         self._payer = budget
         self._paid = budget.withdraw(
             now,
@@ -477,7 +498,6 @@ class Call:
             throttled=verdict == THROTTLED,
             in_flight=target.bulkhead.used + target.bulkhead.live,
         )
-        target.refresh()
         target.emit(now, event.BUDGET, self.id, budget.level(), self._paid)
         return self._paid > 0
 
@@ -486,6 +506,7 @@ class Call:
         if now >= self.deadline:
             for attempt in self.flying:
                 if attempt.state == FLYING:
+                    self.target.emit(now, event.TIMEOUT, self.id, attempt.number, now - attempt.started_at)
                     self._abandon(attempt, now)
             return self._finish(Rejected("deadline", inf, self.last), "deadline", now)
         if self.state == COMMITTED and any(attempt.state == LOST for attempt in self.flying):
@@ -511,22 +532,25 @@ class Call:
         """Its time is over: the peer failed it. The slot stays taken until its report comes."""
         attempt.state = ABANDONED
         self._tell_target(attempt, TIMEOUT.effect, TIMED_OUT, now)
-        self.target.refresh()
 
     def _tell_target(self, attempt: Attempt, effect: int, verdict: int, now: float) -> None:
         elapsed = max(0.0, now - attempt.started_at)
         # What an earlier budget was paid is nothing to the one that has taken its place.
         cost = attempt.cost if attempt.payer is self.target.budget else 0
+        if cost and attempt.hedge and attempt.payer is not None:
+            # A hedge is an extra: its price is spent, win or lose. Else a peer whose hedges always win would be sent
+            # everything twice, for ever.
+            attempt.payer.settle(cost, False, now)  # noqa: FBT003
+            cost = 0
         self.target.end_attempt(attempt.generation, effect, verdict, cost, now, elapsed)
 
     # Hedging
 
-    def _plan_hedge(self, now: float) -> None:
+    def _next_hedge_at(self, now: float) -> float:
         hedge = self.policy.hedge
         if hedge is None or not self._may_hedge(hedge.parallel):
-            self._hedge_at = inf
-        else:
-            self._hedge_at = now + self.target.hedge_delay(hedge)
+            return inf
+        return now + self.target.hedge_delay(hedge)
 
     def _may_hedge(self, parallel: int) -> bool:
         return (
@@ -546,6 +570,9 @@ class Call:
         if not target.bulkhead.acquire():
             self._hedge_at = self._later(now + target.hedge_delay(hedge), now)
             return self._set_timer()
+        if target.throttle is not None and not target.throttle.admit(now, self._random()):
+            target.give_slot_back(now)
+            return self._set_timer()
         paced = target.limiter is None or target.limiter.reserve(now, 0.0) == 0
         if not (paced and self._pay(None, now)):
             if paced and target.limiter is not None:
@@ -556,6 +583,7 @@ class Call:
         assert generation, "a breaker that was asked a moment ago"
         target.emit(now, event.HEDGE, self.id, self.attempts + 1, len(self.flying))
         self.attempt = self._take_off(generation, now)
+        self.attempt.hedge = True
         return SEND
 
     @staticmethod
@@ -586,11 +614,10 @@ class Call:
         payer = self._payer
         if self._paid and payer is not None and payer is target.budget:
             payer.refund(self._paid, now)
-            target.refresh()
-        if self._permit_at is not None and target.limiter is not None:
-            target.limiter.cancel(now, due_at=self._permit_at)
+        if self._permit_of is not None:
+            self._permit_of.cancel(now, due_at=self._permit_at)
         self._paid = 0
-        self._permit_at = None
+        self._permit_of = None
         self._ticket = None
         self.state = FINISHED
         self.timer = inf
@@ -605,7 +632,6 @@ class Call:
     def _wait(self, state: int, until: float) -> int:
         self.state = state
         self._waits_until = until
-        self._hedge_at = inf
         self._hedge_at = inf  # of an attempt that has ended: it must not cut the wait short
         return self._set_timer()
 
@@ -627,8 +653,7 @@ class Call:
             self._waits_until -= back
             self._hedge_at -= back
             self._not_before -= back
-            if self._permit_at is not None:
-                self._permit_at -= back
+            self._permit_at -= back
             for attempt in self.flying:
                 attempt.started_at -= back
                 attempt.deadline -= back

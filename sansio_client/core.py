@@ -71,7 +71,7 @@ class Core:
         target = self.targets.get(key)
         if target is None:
             if len(self._recent) >= self.spare_targets:
-                self._forget_one_healthy()
+                self._forget_one_healthy(now)
             self._forget_one_troubled(now)
             target = self.targets[key] = Target(key, self.policy, self.common)
             target.last_used_at = now
@@ -149,9 +149,11 @@ class Core:
         for target in self.targets.values():
             target.reconfigure(policy, now)
 
-    def _forget_one_healthy(self) -> None:
+    def _forget_one_healthy(self, now: float) -> None:
         key = self._recent.popleft()
-        if self.targets[key].pristine:
+        target = self.targets[key]
+        target.tell_quiet(now)
+        if target.pristine:
             del self.targets[key]
         else:
             self._troubled.append(key)
@@ -163,6 +165,7 @@ class Core:
         for _ in range(min(len(troubled), LOOKS_WHEN_CROWDED if crowded else 1)):
             key = troubled.popleft()
             target = self.targets[key]
+            target.tell_quiet(now)
             idle = not target.calls and not target.in_flight
             if target.pristine or (idle and (crowded or abs(now - target.last_used_at) >= self.idle_seconds)):
                 del self.targets[key]

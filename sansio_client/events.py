@@ -10,11 +10,11 @@ writes nothing. Each event is `(now, name, call_id, a, b)`; `call_id` is 0 where
 | `hedge` | attempt's number | attempts in flight with it | comes before the `send` of a hedge |
 | `ended` | attempt's number | verdict | an attempt's one report was taken |
 | `retry` | number of the attempt to come | seconds until it | the back-off begins |
-| `queue` | place in the queue, from 1 | seconds it waits at most | for a slot |
+| `queue` | calls that wait, this one included | seconds, or until its deadline | for a slot |
 | `grant` | slots in use | | a waiting call got a slot |
 | `pace` | | seconds until it may send | the rate limiter spoke |
 | `park` | state of the breaker | instant of the next look | a retry waits for the breaker |
-| `timeout` | attempt's number | seconds it had | an attempt's own time was over |
+| `timeout` | attempt's number | seconds it had | its own time was over, or the call's |
 | `breaker` | key of the target | state it moved to | |
 | `limit` | key of the target | slots | the adaptive limit moved |
 | `budget` | level | cost, 0 when refused | a retry or hedge asked for its price |

@@ -52,8 +52,8 @@ class Target:
     """The gates and counters of one destination. Its parts may be read at any time; only calls change them."""
 
     __slots__ = (
-        "_clean", "_era", "_gate", "_quiet", "_sees_all", "adaptive", "breaker", "budget", "bulkhead", "calls",
-        "common", "key", "last_used_at", "latency", "limiter", "parked", "policy", "throttle",
+        "_era", "_sees_all", "adaptive", "breaker", "budget", "bulkhead", "calls", "clean", "common", "gate",
+        "generation", "key", "last_used_at", "latency", "limiter", "parked", "policy", "quiet", "throttle",
     )  # fmt: skip
 
     def __init__(self, key: str, policy: Policy, common: Common) -> None:
@@ -72,10 +72,12 @@ class Target:
         self.calls = 0  # begun and not finished; enter and leave do not count here
         self.parked: OrderedDict[Waiter, None] | None = None  # retries that wait for the breaker, longest first
         self.last_used_at = -inf
-        self._gate: float = 0  # slots that `enter` may use: all, or none while something needs a closer look
-        self._clean = 0  # the generation whose successes change nothing but counters, or 0
+        # These four are `enter` and `leave`; a hot path may write the two out.
+        self.gate: float = 0  # slots that `enter` may use: all, or none while something needs a closer look
+        self.generation = 1  # what attempts that enter report with
+        self.clean = 0  # the generation whose successes may wait to be told, or 0
+        self.quiet = 0  # such successes, which breaker and budget have not been told yet
         self._era = 1  # the generation of attempts admitted without a breaker
-        self._quiet = 0  # such successes, which the breaker has not been told yet
         self._sees_all = self._must_see_all()
         self.refresh()
 
@@ -86,7 +88,10 @@ class Target:
 
     @property
     def pristine(self) -> bool:
-        """Whether a new one in its place would behave the same, but for what success has taught it."""
+        """Whether a new one in its place would behave the same, but for what success has taught it.
+
+        To be asked after `tell_quiet`.
+        """
         return (
             not self.calls
             and not self.bulkhead.used
@@ -100,16 +105,16 @@ class Target:
         """Begin an attempt the short way: the generation to leave with, or 0 when it takes a `Call`."""
         bulkhead = self.bulkhead
         used = bulkhead.used
-        if used < self._gate:
+        if used < self.gate:
             bulkhead.used = used + 1
-            return self.breaker.generation if self.breaker is not None else self._era
+            return self.generation
         return 0
 
     def leave(self, generation: int) -> bool:
         """The attempt of `enter` succeeded. False: nothing was done, call `leave_at` with the time."""
-        if generation == self._clean:
+        if generation == self.clean:
             self.bulkhead.used -= 1
-            self._quiet += 1
+            self.quiet += 1
             return True
         return False
 
@@ -127,14 +132,16 @@ class Target:
     def end_attempt(self, generation: int, effect: int, verdict: int, cost: int, now: float, elapsed: float) -> None:
         """Tell breaker, budget, latency, limit and throttle what became of an attempt. Its slot stays taken.
 
-        Follow it with `give_slot_back`, or with `refresh` where the slot is given back later.
+        Follow it with `give_slot_back`, at once or later.
         """
-        self._tell_quiet(now)
+        if self.quiet:
+            self.tell_quiet(now)
         breaker = self.breaker
         if breaker is not None:
             before = breaker.generation
             breaker.record(generation, effect, now, elapsed)
-            self._breaker_moved(before, now)
+            if breaker.generation != before:
+                self._breaker_moved(before, now)
             if self.parked:
                 self.offer_probe(now)  # the permit is free again, and the call may go on without another for now
         if self.budget is not None:
@@ -150,12 +157,27 @@ class Target:
         if self.adaptive is not None and (dropped or effect == BREAKER_OK):
             self._resize(self.adaptive.on_sample(now, elapsed, self.bulkhead.used, dropped), now)
 
+    def tell_quiet(self, now: float) -> None:
+        """Tell breaker and budget of the successes that were only counted, before they change or are read.
+
+        Nothing has moved since: every move tells them first.
+        """
+        count, self.quiet = self.quiet, 0
+        if count and self.breaker is not None:
+            self.breaker.record_successes(count, now)
+        if count and self.budget is not None:
+            self.budget.successes(count, now)
+
     def give_slot_back(self, now: float) -> None:
         """An attempt is over: its slot goes to the next call in the queue, if there is one."""
-        waiter = self.bulkhead.release()
+        self.last_used_at = now
+        bulkhead = self.bulkhead
+        if not bulkhead.live:
+            bulkhead.used -= 1  # as `release` would
+            return
+        waiter = bulkhead.release()
         if waiter is not None:
             self._grant(waiter, now)
-        self.last_used_at = now
         self.refresh()
 
     def park(self, waiter: Waiter) -> None:
@@ -203,7 +225,7 @@ class Target:
     def force_breaker(self, state: int, now: float) -> None:
         """`Breaker.force`, and those who wait for it are told. Does nothing without a breaker."""
         if self.breaker is not None:
-            self._tell_quiet(now)
+            self.tell_quiet(now)
             before = self.breaker.generation
             self.breaker.force(state, now)
             self._breaker_moved(before, now)
@@ -214,7 +236,7 @@ class Target:
 
         Parts whose settings are unchanged keep what they know; the others begin anew, the breaker in a new era.
         """
-        self._tell_quiet(now)
+        self.tell_quiet(now)
         old, self.policy, random = self.policy, policy, self.common.random
         if policy.breaker != old.breaker:
             before = self.breaker.generation if self.breaker is not None else 0
@@ -254,15 +276,13 @@ class Target:
 
     def refresh(self) -> None:
         """Open or close the short way. To be called after every change that did not come through it."""
-        breaker, budget, bulkhead = self.breaker, self.budget, self.bulkhead
+        breaker, bulkhead = self.breaker, self.bulkhead
         if self._sees_all or not (breaker is None or breaker.admits_all):
-            self._gate = self._clean = 0
+            self.gate = self.clean = 0
             return
-        self._gate = bulkhead.limit
-        if bulkhead.live or (budget is not None and not budget.full) or (breaker is not None and breaker.consecutive):
-            self._clean = 0
-        else:
-            self._clean = breaker.generation if breaker is not None else self._era
+        self.gate = bulkhead.limit
+        self.generation = breaker.generation if breaker is not None else self._era
+        self.clean = 0 if bulkhead.live else self.generation
 
     def emit(self, now: float, name: str, call_id: int, a: object = None, b: object = None) -> None:
         """Write an event down, if anybody reads them."""
@@ -288,12 +308,6 @@ class Target:
             self.emit(now, event.BREAKER, 0, self.key, breaker.state_name)
             self._wake_all(now)
             self.refresh()
-
-    def _tell_quiet(self, now: float) -> None:
-        if self._quiet:
-            if self.breaker is not None:
-                self.breaker.record_successes(self._quiet, now)  # it has not moved since: every move tells them first
-            self._quiet = 0
 
     def _resize(self, limit: float, now: float) -> None:
         if limit != self.bulkhead.limit:

@@ -203,6 +203,16 @@ def test_the_rate_counts_successes_from_before_the_first_failure() -> None:
     assert breaker.state == OPEN
 
 
+@pytest.mark.parametrize("failures", range(1, 101))
+def test_a_rate_is_reached_exactly(failures: int) -> None:
+    breaker = made(consecutive_failures=None, window=CountWindow(100), minimum_calls=100, failure_rate=failures / 100)
+    report(breaker, BREAKER_OK, times=100 - failures)
+    report(breaker, BREAKER_FAIL, times=failures - 1)
+    assert breaker.state == CLOSED
+    report(breaker, BREAKER_FAIL)
+    assert breaker.state == OPEN
+
+
 def test_p50_a_rate_of_a_few_calls_means_nothing() -> None:
     breaker = made(consecutive_failures=None, minimum_calls=20)
     report(breaker, BREAKER_FAIL, times=19)

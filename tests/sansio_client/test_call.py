@@ -587,6 +587,18 @@ def test_p38_every_send_gets_one_report_and_losers_hold_their_slots_until_then()
     assert call.target.in_flight == 1
 
 
+def test_a_hedge_that_wins_does_not_get_its_price_back() -> None:
+    driven = Driven(hedging(budget=AwsQuota(capacity=100, retry_cost=5)))
+    for number in range(1, 5):
+        first = driven.sent()
+        driven.timer(first.call)
+        assert first.call.attempt is not None
+        driven.done(first.call.attempt)
+        driven.done(first, CANCELLATION)
+        assert first.call.target.budget is not None
+        assert first.call.target.budget.level() == 100 - 4 * number, "five for the hedge, one for the success"
+
+
 def test_told_not_to_retry_also_ends_hedging() -> None:
     driven = Driven(hedging(max_attempts=5))
     first = driven.sent()

@@ -11,7 +11,7 @@ from sansio_client.breaker import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, BreakerS
 from sansio_client.budget import AwsQuota, RatioBudget
 from sansio_client.bulkhead import BulkheadSettings
 from sansio_client.call import FINISH, SEND
-from sansio_client.outcome import CANCELLATION, FAILURE, SUCCESS, TIMEOUT
+from sansio_client.outcome import CANCELLATION, FAILURE, TIMEOUT
 from sansio_client.policy import Hedge, Policy
 from sansio_client.ratelimit import RateLimit
 from sansio_client.target import Target
@@ -49,30 +49,31 @@ def test_the_default_policy_has_the_short_way_and_what_must_see_every_call_close
         assert made(Policy(**changes))[1].enter() == 0, changes  # type: ignore[arg-type]
 
 
-def test_after_a_failure_successes_are_wanted_with_their_time_until_all_is_well() -> None:
-    driven, target = made()
-    driven.fail(1)
-    generation = target.enter()
-    assert generation
-    assert not target.leave(generation)
-    target.leave_at(generation, 1.0)
-    again = target.enter()
-    assert target.leave(again)
-    assert target.in_flight == 0
-
-
-def test_a_budget_that_paid_closes_the_quiet_exit_until_it_is_full_again() -> None:
-    driven, target = made(plain(budget=AwsQuota(capacity=10, retry_cost=3), backoff=NoBackoff()))
-    driven.run(lambda attempt: FAILURE if attempt.number == 1 else SUCCESS)
-    assert target.leave(target.enter()), "a success after a retry returns its price"
-    driven.run(lambda attempt: FAILURE)
-    for _ in range(10):
-        generation = target.enter()
-        if target.leave(generation):
-            break
-        target.leave_at(generation, 1.0)
+def test_successes_of_the_short_way_heal_what_failures_left() -> None:
+    driven, target = made(plain(breaker=BreakerSettings(), budget=AwsQuota(capacity=10, retry_cost=3)))
+    assert driven.run(lambda attempt: FAILURE).attempts == 3
+    assert target.breaker is not None
     assert target.budget is not None
-    assert target.budget.full
+    assert (target.breaker.consecutive, target.budget.level()) == (3, 4)
+    for _ in range(5):
+        assert target.leave(target.enter())
+    assert (target.breaker.consecutive, target.budget.level()) == (3, 4), "they are told before they are asked"
+    target.tell_quiet(driven.now)
+    assert (target.breaker.consecutive, target.budget.level()) == (0, 9)
+
+
+def test_successes_come_before_the_failures_that_follow_them() -> None:
+    driven, target = made(plain(breaker=BreakerSettings(window=None), budget=AwsQuota(capacity=10, retry_cost=10)))
+    for _ in range(3):
+        driven.fail(4)
+        assert target.leave(target.enter())
+    assert target.breaker is not None
+    assert target.breaker.state == CLOSED
+    assert driven.run(lambda attempt: FAILURE, max_attempts=2).attempts == 2
+    for _ in range(10):
+        assert target.leave(target.enter())
+    driven.fail(1)
+    assert driven.run(lambda attempt: FAILURE, max_attempts=2).attempts == 2, "ten successes paid for a retry"
 
 
 def test_an_open_breaker_closes_the_short_way_and_a_success_from_before_changes_nothing() -> None:
