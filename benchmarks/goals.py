@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+from benchmarks import breakers, client, http_client, simulation
 from benchmarks.results import Results
-from benchmarks.sockets import Ratio
+from benchmarks.spread import Ratio
 
 Measurement = Callable[[Results], "Ratio | float | None"]
 
@@ -70,6 +71,26 @@ def _ids(results: Results) -> float | None:
     return results.ids["uuid.uuid4()"] / results.ids["new_id()"] if results.ids else None
 
 
+def _call_ns(name: str) -> Measurement:
+    return lambda results: results.client.overhead(name)
+
+
+def _call_ratio(over: str, under: str = client.UNWRAPPED) -> Measurement:
+    return lambda results: results.client.ratio(over, under)
+
+
+def _event_ratio(over: str) -> Measurement:
+    return lambda results: results.simulation.ratio(over, simulation.OURS)
+
+
+def _request_share(name: str) -> Measurement:
+    return lambda results: results.http_client.share(name, http_client.GET)
+
+
+def _registry_mb(results: Results) -> float | None:
+    return results.breakers.get(breakers.SHIPPED)
+
+
 def _generator_us(results: Results) -> float | None:
     figures = [
         each.generator_cpu_ns / each.requests / 1000
@@ -93,6 +114,17 @@ GOALS = (
     Goal("Starlette, 16 connections", 2.2, "x", _cpu("starlette", "msg")),
     Goal("`new_id()` beside `uuid.uuid4()`", 5, "x", _ids),
     Goal("an idempotency entry, of a million", 385, " B", lambda r: r.entry_bytes, at_most=True, digits=0),
+    Goal(
+        "a resilient call, time limits left to the transport", 300, " ns", _call_ns(client.OURS), at_most=True, digits=0
+    ),
+    Goal("a resilient call with a total deadline", 1000, " ns", _call_ns(client.DEADLINE), at_most=True, digits=0),
+    Goal("hyx with three policies, of our call's cost", 12, "x", _call_ratio(client.HYX), digits=1),
+    Goal("tenacity, of our call's cost", 70, "x", _call_ratio(client.TENACITY), digits=0),
+    Goal("the original client's pipeline, of our call's cost", 200, "x", _call_ratio(client.ORIGINAL), digits=0),
+    Goal("a resilient call, share of an httpx request", 0.1, " %", _request_share(client.OURS), at_most=True, digits=3),
+    Goal("asyncio in virtual time, of a simulated event", 6, "x", _event_ratio(simulation.ASYNCIO), digits=1),
+    Goal("trio with MockClock, of a simulated event", 20, "x", _event_ratio(simulation.TRIO), digits=1),
+    Goal("a million breaker keys, 1 % unhealthy", 5, " MB", _registry_mb, at_most=True, digits=1),
     Goal("`import asgi_fault`", 20, " ms", lambda r: r.imports.get("asgi_fault"), at_most=True, digits=1),
     Goal("`import sansio_client`", 30, " ms", lambda r: r.imports.get("sansio_client"), at_most=True, digits=1),
     Goal("our load generator, a request, 64 connections", 15, " us", _generator_us, at_most=True, digits=1),

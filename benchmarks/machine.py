@@ -10,7 +10,10 @@ from typing import Any
 
 import asgi_fault
 
-PACKAGES = ("uvicorn", "uvloop", "httptools", "starlette", "fastapi", "structlog")
+PACKAGES = (
+    "uvicorn", "uvloop", "httptools", "starlette", "fastapi", "structlog", "httpx", "httpx-retries", "trio", "hyx",
+    "tenacity", "stamina", "backoff", "purgatory", "aiobreaker", "pybreaker",
+)  # fmt: skip
 
 
 def describe() -> dict[str, Any]:

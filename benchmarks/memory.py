@@ -15,7 +15,7 @@ from benchmarks.servers import clean_environment
 
 def measure(entries: int) -> float | None:
     """Bytes per entry in a fresh interpreter; None where resident memory cannot be read."""
-    if not Path("/proc/self/statm").exists():
+    if not can_measure():
         return None
     code = f"from benchmarks.memory import fill; print(fill({entries}))"
     done = subprocess.run([sys.executable, "-c", code], env=clean_environment(), capture_output=True, check=False)
@@ -30,12 +30,18 @@ def fill(entries: int) -> float:
     clock = time.monotonic
     cache.put(new_id(), new_id(), clock())
     gc.collect()
-    before = _resident()
+    before = resident()
     for _ in range(entries):
         cache.put(new_id(), new_id(), clock())
     gc.collect()
-    return (_resident() - before) / entries
+    return (resident() - before) / entries
 
 
-def _resident() -> int:
+def can_measure() -> bool:
+    """Whether resident memory can be read here."""
+    return Path("/proc/self/statm").exists()
+
+
+def resident() -> int:
+    """Bytes of resident memory of this process."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

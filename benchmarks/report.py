@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from benchmarks import client, http_client, simulation
 from benchmarks.cases import CASES
 from benchmarks.errors import BenchmarkError
 from benchmarks.goals import Verdict, judge
+from benchmarks.paired import Beside
 from benchmarks.results import Results
-from benchmarks.sockets import HALVES_TOLERANCE, ROUNDS_WITH_HALVES, Ratio, Slice
+from benchmarks.sockets import Slice
+from benchmarks.spread import HALVES_TOLERANCE, ROUNDS_WITH_HALVES, Ratio
 
 README = Path(__file__).resolve().parent / "README.md"
 BEGIN = "<!-- results: begin -->"
@@ -23,6 +26,10 @@ def tables(results: Results) -> str:
         *(_sockets(results, load) for load in sorted({each.connections for each in results.slices})),
         _figures("In process, without a socket", "ns a request", results.in_process),
         _figures("Ids", "ns an id", results.ids),
+        _beside("A call that nothing happens to", "call", results.client, client.UNWRAPPED),
+        _beside("A request through httpx", "request", results.http_client, http_client.OURS, http_client.GET),
+        _beside("A simulated event", "event", results.simulation, simulation.OURS),
+        _figures("Memory of the registry", "MB", results.breakers, digits=1),
         _figures("Imports", "ms", results.imports, digits=1),
         _validity(results),
     ]
@@ -102,6 +109,27 @@ def _figures(title: str, unit: str, figures: Mapping[str, float], digits: int = 
         return ""
     rows = [(name, f"{value:.{digits}f}") for name, value in figures.items()]
     return f"### {title}\n\n" + _table(("", unit), rows)
+
+
+def _beside(title: str, unit: str, found: Beside, ours: str, whole: str | None = None) -> str:
+    """Variants by cost, over what each is measured over, as a multiple of ours; then what could not be measured."""
+    rows = []
+    for name in found.samples:
+        cost, over, times = found.cost(name), found.overhead(name), found.ratio(name, ours)
+        share = found.share(name, whole) if whole is not None and over is not None else None
+        compared = found.bases.get(name) == found.bases.get(ours)
+        row = (
+            name,
+            f"{cost.median:.0f}" if cost else "",
+            *((f"{over.median:.0f}", f"{over.low:.0f} to {over.high:.0f}") if over else ("", "")),
+            f"{times.median:.2f}" if times and compared else "",
+            f"{share.median:.3f} %" if share else "",
+        )
+        rows.append(row if whole is not None else row[:-1])
+    names = ("", f"ns a {unit}", "over the bare one", "quartiles", "of ours", f"share of {whole}")
+    parts = [_table(names if whole is not None else names[:-1], rows)] if rows else []
+    parts += [f"Not measurable: {name}: {why.splitlines()[0] if why else why}." for name, why in found.missing.items()]
+    return f"### {title}\n\n" + "\n\n".join(parts) if parts else ""
 
 
 def _validity(results: Results) -> str:

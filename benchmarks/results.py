@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks.sockets import Ratio, Slice, ratio
+from benchmarks.paired import Beside
+from benchmarks.sockets import Slice, ratio
+from benchmarks.spread import Ratio
 
 
 @dataclass
@@ -16,6 +18,8 @@ class Results:
         in_process, ids: nanoseconds of a call.
         imports: milliseconds.
         entry_bytes: of an idempotency entry.
+        breakers: megabytes of a registry of targets.
+        client, http_client, simulation: CPU nanoseconds of a call, a request, an event, beside others.
     """
 
     machine: Mapping[str, Any]
@@ -25,6 +29,10 @@ class Results:
     ids: Mapping[str, float] = field(default_factory=dict)
     imports: Mapping[str, float] = field(default_factory=dict)
     entry_bytes: float | None = None
+    breakers: Mapping[str, float] = field(default_factory=dict)
+    client: Beside = field(default_factory=Beside)
+    http_client: Beside = field(default_factory=Beside)
+    simulation: Beside = field(default_factory=Beside)
 
     def ratio(self, over: str, under: str, connections: int) -> Ratio | None:
         """CPU per request of one case by that of another, see `sockets.ratio`."""

@@ -17,14 +17,26 @@ from pathlib import Path
 if not __package__:  # `python benchmarks/run.py` puts this folder on the path; its parent is the one with the packages.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import ids, imports, in_process, machine, memory, report, sockets
+from benchmarks import (
+    breakers,
+    client,
+    http_client,
+    ids,
+    imports,
+    in_process,
+    machine,
+    memory,
+    report,
+    simulation,
+    sockets,
+)
 from benchmarks.cases import CASES, SERVERS, Case
 from benchmarks.errors import BenchmarkError
 from benchmarks.goals import judge
 from benchmarks.results import Results
 from benchmarks.servers import Fleet, RunningServer, check_installed
 
-PARTS = ("sockets", "in-process", "ids", "imports", "memory")
+PARTS = ("sockets", "in-process", "ids", "client", "http-client", "simulation", "imports", "memory")
 RED, GREEN, PLAIN = "\033[31m", "\033[32m", "\033[0m"
 
 
@@ -39,10 +51,13 @@ class Effort:
     calls: int
     import_rounds: int
     entries: int
+    paired_rounds: int
+    paired_slice_ns: int
+    simulations: int
 
 
-FULL = Effort(15, 0.5, (16, 64), 15, 30_000, 15, 1_000_000)
-QUICK = Effort(4, 0.15, (16, 64), 5, 10_000, 5, 1_000_000)
+FULL = Effort(15, 0.5, (16, 64), 15, 30_000, 15, 1_000_000, 61, 3_000_000, 21)
+QUICK = Effort(4, 0.15, (16, 64), 5, 10_000, 5, 1_000_000, 11, 2_000_000, 4)
 
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, Effort]:
@@ -50,7 +65,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, E
     cases = [case.name for case in CASES]
     parser = argparse.ArgumentParser(
         prog="benchmarks/run.py",
-        description="Measure asgi-fault beside its peers, in one run.",
+        description="Measure asgi-fault, sansio_client and its adapters beside their peers, in one run.",
         epilog=f"Names: {', '.join(PARTS)}; or a case of the sockets part: {', '.join(cases)}.",
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=(*PARTS, *cases), help="these parts or cases")
@@ -70,6 +85,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, E
         options.slice or base.slice,
         tuple(options.connections or base.connections),
         *(base.call_rounds, base.calls, base.import_rounds, base.entries),
+        *(base.paired_rounds, base.paired_slice_ns, base.simulations),
     )
     if effort.rounds < 1 or effort.slice <= 0 or min(effort.connections) < 1:
         parser.error("--rounds, --slice and --connections have to be positive")
@@ -110,12 +126,15 @@ def measure(parts: set[str], options: argparse.Namespace, effort: Effort) -> Res
     if "in-process" in parts:
         progress("in process")
         results.in_process = in_process.measure(rounds=effort.call_rounds, calls=effort.calls)
+    measure_core(parts, results, effort, options.seed, pinned[0] if pinned else None)
     if "imports" in parts:
         progress("imports")
         results.imports = imports.measure(rounds=effort.import_rounds)
     if "memory" in parts:
         progress(f"memory: {effort.entries} entries")
         results.entry_bytes = memory.measure(effort.entries)
+        progress(f"memory: {breakers.KEYS} keys")
+        results.breakers = breakers.measure()
     if servers:
         progress("sockets: starting the servers")
         with Fleet(servers, pinned[0] if pinned else None) as running:
@@ -123,6 +142,20 @@ def measure(parts: set[str], options: argparse.Namespace, effort: Effort) -> Res
     about["load_after"] = machine.load_average()
     progress("")
     return results
+
+
+def measure_core(parts: set[str], results: Results, effort: Effort, seed: int, server_core: int | None) -> None:
+    """The parts about the client core and its adapters."""
+    paired = {"rounds": effort.paired_rounds, "slice_ns": effort.paired_slice_ns, "seed": seed}
+    if "client" in parts:
+        progress("client")
+        results.client = client.measure(**paired)
+    if "http-client" in parts:
+        progress("http-client")
+        results.http_client = http_client.measure(**paired, core=server_core)
+    if "simulation" in parts:
+        progress("simulation")
+        results.simulation = simulation.measure(rounds=effort.simulations, seed=seed)
 
 
 def chosen_cases(parts: set[str]) -> list[Case]:

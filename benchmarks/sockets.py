@@ -8,16 +8,14 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from statistics import median, quantiles
 
 from benchmarks.cases import Case, Keys
 from benchmarks.generator import Load, requests_with
 from benchmarks.servers import RunningServer
+from benchmarks.spread import Ratio, spread
 
 WARM_UP = 0.05  # seconds of load on fresh connections before a slice counts
 SETTLE = 0.006  # seconds; the kernel accounts a running process once a tick, 4 ms at 250 Hz
-HALVES_TOLERANCE = 0.05
-ROUNDS_WITH_HALVES = 4  # fewer rounds have no halves to compare
 
 
 @dataclass(frozen=True)
@@ -39,26 +37,6 @@ class Slice:
     def cpu_us(self) -> float:
         """Server CPU per request, in microseconds."""
         return self.server_cpu_ns / self.requests / 1000
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How one case's CPU per request relates to another's: the distribution over the rounds.
-
-    Attributes:
-        low, high: the quartiles.
-        halves: by what fraction the medians of the run's two halves differ; None with too few rounds.
-    """
-
-    median: float
-    low: float
-    high: float
-    halves: float | None
-
-    @property
-    def steady(self) -> bool:
-        """Whether the two halves of the run agree."""
-        return self.halves is None or self.halves <= HALVES_TOLERANCE
 
 
 def plan(cases: Sequence[Case], loads: Sequence[int]) -> list[tuple[Case, int]]:
@@ -119,11 +97,4 @@ def ratio(slices: Sequence[Slice], over: str, under: str, connections: int) -> R
     numerators = {each.round: each.cpu_us for each in slices if (each.case, each.connections) == (over, connections)}
     denominators = {each.round: each.cpu_us for each in slices if (each.case, each.connections) == (under, connections)}
     ratios = [numerators[number] / denominators[number] for number in sorted(numerators) if number in denominators]
-    if not ratios:
-        return None
-    halves = None
-    if len(ratios) >= ROUNDS_WITH_HALVES:
-        middle = len(ratios) // 2
-        halves = abs(median(ratios[:middle]) / median(ratios[middle:]) - 1)
-    low, middle_value, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-    return Ratio(middle_value, low, high, halves)
+    return spread(ratios) if ratios else None
