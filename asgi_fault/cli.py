@@ -1,4 +1,4 @@
-"""The command line: `asgi-fault serve` and `asgi-fault config-info`.
+"""The command line: `asgi-fault serve`, `asgi-fault config-info` and `asgi-fault demo`.
 
 The options of the settings are made from `config.Settings`, so a new setting is a new option without a line here.
 """
@@ -21,6 +21,7 @@ from asgi_fault.version import __version__
 KEEP_ALIVE = 75  # seconds, nginx's default; uvicorn's 5 s end while a client is backing off
 STOP_AFTER = 10  # seconds that running requests get when the server is told to stop
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # as shells report a command that SIGINT has ended
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -154,6 +155,59 @@ def config_info(*, as_json: bool, **overrides: Any) -> None:
         value = shown[name]
         text = ",".join(value) if isinstance(value, tuple) else str(value)
         click.echo(f"{name:<{width}}  {text:<12}  {setting.metadata['help']} ({expectation(setting)})")
+
+
+@main.group()
+def demo() -> None:
+    """Show what the patterns do, live: real clients, this server, and its journal as the witness."""
+
+
+@demo.command("client")
+@click.option("--chapter", "names", multiple=True, metavar="NAME", help="play this one only; may be repeated")
+@click.option("--list", "only_list", is_flag=True, help="name the chapters and play none")
+@click.option("--seed", type=int, default=0, show_default=True, help="what all randomness begins with")
+@click.option("--no-color", is_flag=True, help="no colours; so does NO_COLOR")
+@click.option("--force-color", is_flag=True, help="colours even where the output is no terminal")
+def demo_client(*, names: tuple[str, ...], only_list: bool, seed: int, no_color: bool, force_color: bool) -> None:
+    """Walk through every pattern of the client: the fault, the code, and what the server saw.
+
+    Each chapter checks its own claims against the server's journal; the exit code is 1 when one does not hold.
+    """
+    if no_color and force_color:
+        raise click.UsageError("--no-color and --force-color exclude each other.")
+    color = True if force_color else False if no_color or "NO_COLOR" in os.environ else None
+    # The client is an ordinary one, and would go to the user's proxy even for this machine.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "*"
+    try:
+        holds = _perform(names, seed, only_list=only_list, write=lambda text: click.echo(text, color=color))
+    except ImportError as error:
+        if error.name not in ("httpx", "httpx2"):
+            raise
+        click.echo("Error: the demo needs httpx: pip install 'asgi-fault[httpx]'", err=True)
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        click.echo("\nStopped.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(0 if holds else 1)
+
+
+def _perform(names: tuple[str, ...], seed: int, *, only_list: bool, write: Callable[[str], None]) -> bool:
+    """List or play the chapters of `demo client`; whether all they claim holds."""
+    from asgi_fault.demo import ASCII_MARKS, Marks, UnknownChapterError, chosen, listing, perform
+
+    try:
+        chapters = chosen(names)
+    except UnknownChapterError as error:
+        raise click.UsageError(str(error)) from None
+    if only_list:
+        write(listing())
+        return True
+    marks = Marks()
+    try:
+        f"{marks.good}{marks.bad}".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        marks = ASCII_MARKS
+    return perform(chapters, seed, write, marks)
 
 
 def _load(overrides: dict[str, Any]) -> Settings:

@@ -39,7 +39,9 @@ LAYERS = (
     {"guest"},
     {"middleware", "proxy"},
     {"startup"},
-    {"cli", "testing"},
+    {"testing"},
+    {"demo"},
+    {"cli"},
     {"__main__", "pytest_plugin"},
 )
 OUTSIDE = {

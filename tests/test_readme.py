@@ -76,15 +76,23 @@ def test_the_test_that_finds_a_bug_finds_it(tmp_path: Path) -> None:
 
 
 def test_the_other_tests_pass_for_a_client_that_does_it_right(tmp_path: Path) -> None:
-    _, second, _ = TESTS
+    second = TESTS[1]
     done = run_as_test(CLIENT + second, tmp_path)
     assert done.returncode == 0, done.stdout
     broken = run_as_test(CLIENT.replace("range(3)", "range(2)") + second, tmp_path)
     assert broken.returncode == 1, "and fail for one that does not"
 
 
+def test_the_client_and_the_core_do_what_they_say(tmp_path: Path) -> None:
+    for text in TESTS[2:4]:
+        done = run_as_test(text, tmp_path)
+        assert done.returncode == 0, done.stdout
+    broken = run_as_test(TESTS[2].replace("503x2", "503x3"), tmp_path)
+    assert broken.returncode == 1, "a client that gives up fails the test"
+
+
 def test_the_middleware_does_what_it_says(tmp_path: Path) -> None:
-    done = run_as_test(MIDDLEWARE_IMPORTS + TESTS[2], tmp_path)
+    done = run_as_test(MIDDLEWARE_IMPORTS + TESTS[4], tmp_path)
     assert done.returncode == 0, done.stdout
 
 
