@@ -27,8 +27,9 @@ ROUNDING = 1e-6  # 55 of 100 are 0.55 of them, although 0.55 * 100 is 55.0000000
 MANY_OPENINGS = 1000  # from here on an opening lasts no longer than the one before
 STATE_NAMES = ("CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "FORCED_CLOSED", "METRICS_ONLY")
 
-# What moves it, beside `force`, which leads from every state to every other but HALF_OPEN, and `reconfigure`, which leads
-# from HALF_OPEN back to OPEN. Every move is a new era. The diagram in docs/breaker.md is drawn from this table, and a random walk is held against it.
+# What moves it, beside `force`, which leads from every state to every other but HALF_OPEN, and `reconfigure`, which
+# leads from HALF_OPEN back to OPEN. Every move is a new era. The diagram in docs/breaker.md is drawn from this table,
+# and a random walk is held against it.
 TRANSITIONS: dict[int, dict[str, int]] = {
     CLOSED: {"too many failures": OPEN},
     OPEN: {"an attempt after its time": HALF_OPEN},

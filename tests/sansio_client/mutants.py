@@ -17,7 +17,7 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
         "if False:\n            return 0",
     ),
     ("call", "limiter.reserve(now, self.deadline - now)", "limiter.reserve(now, inf)"),  # P27
-    ("call", "self._permit_at = now + seconds\n", "self._permit_at = None\n"),
+    ("call", "self._permit_at, self._permit_of = now + seconds, limiter", "pass"),
     (
         "call",
         "if target.breaker_refuses(now):\n            return self._wait",
@@ -32,7 +32,7 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ("call", "if self.last is None or not self.policy.retry_on_open or hopeless:", "if self.last is None or hopeless:"),
     ("call", "if self.last is None or not self.policy.retry_on_open", "if not self.policy.retry_on_open"),  # P44
     ("call", "target.throttle.sent(now)", "pass"),  # P39
-    ("call", "        self._permit_at = None\n        self._waits_until = inf\n", "        self._waits_until = inf\n"),
+    ("call", "        self._permit_of = None\n        self._waits_until = inf\n", "        self._waits_until = inf\n"),
     ("call", "if target.budget is not None and self.attempts == 1:", "if target.budget is not None:"),
     ("call", "timeout = settings.queue_timeout if settings is not None else inf", "timeout = inf"),  # P33
     # The call: what became of an attempt
@@ -148,7 +148,9 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     ("call", "        if state == PARKED:\n            self.target.unpark(self)\n", ""),
     ("call", "payer.refund(self._paid, now)", "pass"),  # P16
-    ("call", "target.limiter.cancel(now, due_at=self._permit_at)", "pass"),
+    ("call", "self._permit_of.cancel(now, due_at=self._permit_at)", "pass"),
+    ("call", "self._permit_of.cancel(now, due_at=self._permit_at)", "target.limiter and target.limiter.cancel(now)"),
+    ("call", "            self._permit_at -= back\n", ""),
     ("call", "        target.calls -= 1\n", ""),
     ("call", "target.offer_probe(now)  # it may have been woken for that", "pass"),
     (

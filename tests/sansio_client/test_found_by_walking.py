@@ -11,6 +11,7 @@ from sansio_client.bulkhead import BulkheadSettings
 from sansio_client.call import ABANDONED, BACKING_OFF, CANCEL, COMMITTED, FINISH, PARKED, QUEUED, SEND, WOKEN
 from sansio_client.outcome import BREAKER_FAIL, BREAKER_IGNORE, BREAKER_OK, FAILURE, OK, SUCCESS, TRANSIENT, Outcome
 from sansio_client.policy import Hedge
+from sansio_client.ratelimit import RateLimit
 from sansio_client.throttle import ClientThrottle
 from tests.sansio_client.driving import Driven, plain
 
@@ -203,6 +204,32 @@ def test_what_an_earlier_budget_was_paid_is_not_given_back_by_the_next() -> None
     assert retry is not None
     driven.done(retry)
     assert budget.level() == 1, "the other retry is still to come"
+
+
+def test_a_permit_of_an_earlier_rate_limiter_is_not_given_back_to_the_next() -> None:
+    driven = Driven(plain(rate_limit=RateLimit(1.0)))
+    driven.sent()
+    paced = driven.started()
+    driven.core.reconfigure(plain(rate_limit=RateLimit(0.1)), driven.now)
+    driven.sent()
+    limiter = paced.target.limiter
+    assert limiter is not None
+    assert limiter.peek(driven.now) == 10.0
+    paced.cancel(driven.now)
+    assert limiter.peek(driven.now) == 10.0
+
+
+def test_a_permit_that_is_given_back_after_the_clock_went_back_is_given_back_whole() -> None:
+    driven = Driven(plain(rate_limit=RateLimit(1.0)))
+    driven.now = 1000.0
+    driven.sent()
+    paced = driven.started()
+    assert paced.timer == 1001.0
+    driven.now = 500.0
+    paced.cancel(driven.now)
+    limiter = paced.target.limiter
+    assert limiter is not None
+    assert limiter.peek(driven.now) == 1.0
 
 
 def test_an_attempt_that_was_entered_before_the_clock_went_back_waits_no_longer_for_it() -> None:
