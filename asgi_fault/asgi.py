@@ -5,6 +5,7 @@ The shapes are those of the ASGI specification, HTTP & WebSocket message format 
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any, Protocol, TypeAlias
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -33,6 +34,9 @@ Response: TypeAlias = tuple[int, list[Header], bytes | BodyStream]
 """Status, headers (names in lower case, content-length included), body. A plain tuple: it costs 30 ns to make,
 an instance of a class five times that, and every request makes one. A streamed body has no content-length."""
 
+# The names of RFC 9110 where Python's changed from one version to another.
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+
 JSON = (b"content-type", b"application/json")
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 HTML = (b"content-type", b"text/html; charset=utf-8")
@@ -41,6 +45,14 @@ HTML = (b"content-type", b"text/html; charset=utf-8")
 def response(status: int, content_type: Header, body: bytes, *more: Header) -> tuple[int, list[Header], bytes]:
     """A response with its content-length, and `more` headers behind."""
     return status, [content_type, (b"content-length", b"%d" % len(body)), *more], body
+
+
+def reason_phrase(status: int) -> str:
+    """The phrase of RFC 9110 for `status`, the same on every version of Python."""
+    try:
+        return _PHRASES.get(status) or HTTPStatus(status).phrase
+    except ValueError:
+        return f"Status {status}"
 
 
 def json_response(status: int, value: object, *more: Header) -> tuple[int, list[Header], bytes]:

@@ -17,9 +17,8 @@ import math
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Iterator
 from email.utils import formatdate
-from http import HTTPStatus
 
-from asgi_fault.asgi import BodyStream, Header, Response, Send
+from asgi_fault.asgi import BodyStream, Header, Response, Send, reason_phrase
 from asgi_fault.errors import Unavailable
 from asgi_fault.exchange import Disconnected, Exchange
 from asgi_fault.faults.plan import Answer, End, Plan
@@ -57,7 +56,7 @@ async def carry_out(plan: Plan, exchange: Exchange, respond: Respond, send: Send
         await exchange.hold(None)
     if wire is not None:
         for informational in plan.informational:
-            wire.write(b"HTTP/1.1 %d %b\r\n\r\n" % (informational, _phrase(informational)))
+            wire.write(b"HTTP/1.1 %d %b\r\n\r\n" % (informational, reason_phrase(informational).encode()))
         if plan.garbage is not None:
             exchange.done_at = exchange.context.clock()
             wire.write(plan.garbage)
@@ -248,7 +247,7 @@ def _head(plan: Plan, status: int, headers: list[Header], size: int, *, is_head:
         fields = [*(field for field in fields if field[0] != b"connection"), (b"connection", b"close")]
     if all(name != b"date" for name, _ in fields):
         fields.append((b"date", formatdate(usegmt=True).encode()))
-    lines = [b"HTTP/1.1 %d %b" % (status, _phrase(status)), *(b"%b: %b" % field for field in fields)]
+    lines = [b"HTTP/1.1 %d %b" % (status, reason_phrase(status).encode()), *(b"%b: %b" % field for field in fields)]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
@@ -327,15 +326,11 @@ async def _stall(plan: Plan, exchange: Exchange, at: str) -> None:
         await exchange.hold(plan.stall.seconds)
 
 
-def _phrase(status: int) -> bytes:
-    try:
-        return HTTPStatus(status).phrase.encode()
-    except ValueError:
-        return b"Unknown"
-
-
 def _bytes_of(answer: Answer) -> bytes:
     """A whole answer as bytes, for a client that did not ask for it."""
     fields = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
-    lines = [b"HTTP/1.1 %d %b" % (answer.status, _phrase(answer.status)), *(b"%b: %b" % field for field in fields)]
+    lines = [
+        b"HTTP/1.1 %d %b" % (answer.status, reason_phrase(answer.status).encode()),
+        *(b"%b: %b" % field for field in fields),
+    ]
     return b"\r\n".join(lines) + b"\r\n\r\n" + answer.body

@@ -6,10 +6,9 @@ their union: `error`, `message`, `detail`, `status_code`, `request_id` and, wher
 """
 
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any, ClassVar
 
-from asgi_fault.asgi import JSON, Header, Response, response, to_json
+from asgi_fault.asgi import JSON, Header, Response, reason_phrase, response, to_json
 
 HEAD_MAX = 64 * 1024  # bytes of a request head; h11's default, four to eight times what common servers allow
 
@@ -171,7 +170,7 @@ def render(error: HTTPError, request_id: str, *, as_problem: bool) -> Response:
     if as_problem:
         problem: dict[str, Any] = {
             "type": "about:blank",
-            "title": HTTPStatus(error.status).phrase,
+            "title": reason_phrase(error.status),
             "status": error.status,
             "detail": error.message,
             "error": error.error,

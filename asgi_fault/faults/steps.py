@@ -3,12 +3,11 @@
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from http import HTTPStatus
 from math import ceil
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
-from asgi_fault.asgi import HTML, JSON, TEXT, Header, to_json
+from asgi_fault.asgi import HTML, JSON, TEXT, Header, reason_phrase, to_json
 from asgi_fault.faults.chance import Chance
 from asgi_fault.faults.matching import Arrival
 from asgi_fault.faults.plan import Answer, End, Plan, Stall
@@ -24,8 +23,6 @@ HOP = b"fault_hop"
 PATH_SHOWN_MAX = 256
 METHOD_SHOWN_MAX = 32
 _FILLER = b"0123456789abcdef"
-# The names of RFC 9110 where Python's changed from one version to another.
-_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
 
 
 class Step:
@@ -104,14 +101,6 @@ def body_size(document: Document) -> int | None:
         encoded: str = form["base64"]
         return len(encoded) // 4 * 3 - encoded.count("=")
     return len(_body(document)[1])
-
-
-def reason_phrase(status: int) -> str:
-    """The phrase of RFC 9110 for `status`, the same on every version of Python."""
-    try:
-        return _PHRASES.get(status) or HTTPStatus(status).phrase
-    except ValueError:
-        return f"Status {status}"
 
 
 def _body(document: Document) -> tuple[Header | None, bytes]:

@@ -219,17 +219,19 @@ def test_a_permit_of_an_earlier_rate_limiter_is_not_given_back_to_the_next() -> 
     assert limiter.peek(driven.now) == 10.0
 
 
-def test_a_permit_that_is_given_back_after_the_clock_went_back_is_given_back_whole() -> None:
+def test_a_permit_that_is_given_back_after_the_clock_went_back_leaves_those_after_it_their_instants() -> None:
+    """One that waits behind it has been told when to go, so giving the permit back frees nothing for a newcomer."""
     driven = Driven(plain(rate_limit=RateLimit(1.0)))
     driven.now = 1000.0
     driven.sent()
-    paced = driven.started()
-    assert paced.timer == 1001.0
+    paced, behind = driven.started(), driven.started()
     driven.now = 500.0
     paced.cancel(driven.now)
     limiter = paced.target.limiter
     assert limiter is not None
-    assert limiter.peek(driven.now) == 1.0
+    assert limiter.peek(driven.now) == 3.0
+    behind.cancel(driven.now)
+    assert limiter.peek(driven.now) == 2.0
 
 
 def test_an_attempt_that_was_entered_before_the_clock_went_back_waits_no_longer_for_it() -> None:
