@@ -52,12 +52,15 @@ class Tally:
 
     def count(self, call: Call | None, began_at: float, now: float) -> None:
         """Count a call that is over; None for one that succeeded at its first attempt."""
-        sent, reason = (call.attempts, call.reason) if call is not None else (1, "ok")
         self.calls += 1
+        self.seconds.append(now - began_at)
+        if call is None:
+            sent, reason = 1, "ok"
+        else:
+            sent, reason = call.attempts, call.reason
         self.sent += sent
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
-        self.seconds.append(now - began_at)
-        if self.on_end is not None and call is not None:
+        if call is not None and self.on_end is not None:
             self.on_end(call)
 
     def __repr__(self) -> str:

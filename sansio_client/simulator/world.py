@@ -123,7 +123,9 @@ class World:
             return
         attempt = self.core.adopt(target, generation, now, now, may_repeat=may_repeat, deadline=now + timeout)
         attempt.call.context = Request(now, on_end)
-        self._plan_answer(attempt, now + seconds, outcome)
+        if seconds < inf:
+            self._number += 1
+            heappush(self._heap, (now + seconds, self._number, self._answered, (attempt, outcome)))
         self._obey(attempt.call, 0)
 
     def _visited(self, visit: tuple[Target, int, float, Outcome, OnEnd, bool, float]) -> None:
@@ -140,11 +142,6 @@ class World:
         call = attempt.call
         call.context = Request(began_at, on_end)
         self._obey(call, call.on_done(attempt, outcome, self.now))
-
-    def _plan_answer(self, attempt: Attempt, at: float, outcome: Outcome) -> None:
-        if at < inf:
-            self._number += 1
-            heappush(self._heap, (at, self._number, self._answered, (attempt, outcome)))
 
     def cancel(self, call: Call) -> None:
         """Its caller gives up."""
@@ -201,8 +198,11 @@ class World:
                 attempt = call.attempt
                 assert attempt is not None
                 seconds, outcome = self.peers[call.target.key].answer(now, self._peer_random)
-                self._plan_answer(attempt, now + seconds, outcome)
-                answer_at = min(answer_at, now + seconds)
+                if seconds < inf:
+                    at = now + seconds
+                    self._number += 1
+                    heappush(self._heap, (at, self._number, self._answered, (attempt, outcome)))
+                    answer_at = min(answer_at, at)
             if mask & CANCEL:
                 assert call.victim is not None
                 self._stop(call.victim)
@@ -228,7 +228,9 @@ class World:
         attempt, outcome = what
         if attempt.state != DONE:
             call = attempt.call
-            self._obey(call, call.on_done(attempt, outcome, self.now))
+            self._obey_one(call, call.on_done(attempt, outcome, self.now))
+            if self.core.wakeups:
+                self._wake()
 
     def _stop(self, attempt: Attempt) -> None:
         # Its report is an event of its own, so that no input of the core is called from within another one's decisions.
