@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import sansio_client
+from adapters import httpx_config
 from asgi_fault.testing.handle import FaultServer
 from sansio_client import (
     AwsQuota,
@@ -79,7 +80,8 @@ def snippets() -> list[tuple[str, str, str]]:
     return found
 
 
-SNIPPETS = snippets()
+ONE_PROGRAM = "adapters.md:"  # its snippets follow on each other, and their waits of a few milliseconds are real
+SNIPPETS = [each for each in snippets() if not each[0].startswith(ONE_PROGRAM)]
 
 
 @pytest.mark.parametrize(("code", "shown"), [each[1:] for each in SNIPPETS], ids=[each[0] for each in SNIPPETS])
@@ -92,9 +94,30 @@ def test_a_snippet_runs_and_prints_what_the_page_shows(code: str, shown: str, mo
     assert printed.getvalue() == shown
 
 
+def test_the_snippets_of_the_adapters_are_one_program_that_prints_what_the_page_shows() -> None:
+    program: dict[str, Any] = {"__name__": "snippet"}
+    parts = [each for each in snippets() if each[0].startswith(ONE_PROGRAM)]
+    assert len(parts) > 4
+    for where, code, shown in parts:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, where, "exec"), program)
+        assert printed.getvalue() == shown, where
+
+
+def test_the_settings_of_the_client_are_shown_with_their_defaults() -> None:
+    rows = re.findall(r"^\| `(\w+Config)` \| `(.*)` \|$", PAGES["adapters.md"], re.MULTILINE)
+    assert len(rows) == 5
+    for name, shown in rows:
+        settings = getattr(httpx_config, name)()
+        for setting in shown.split(", "):
+            field, _, default = setting.partition("=")
+            assert repr(getattr(settings, field)) == default, setting
+
+
 def test_no_output_is_shown_that_nothing_prints() -> None:
     shown = sum(len(re.findall("^```text$", text, re.MULTILINE)) for text in PAGES.values())
-    assert shown == len([output for _, _, output in SNIPPETS if output]) + 1, "one more is the picture of the herd"
+    assert shown == len([output for _, _, output in snippets() if output]) + 1, "one more is the picture of the herd"
 
 
 # What the pages are made of
