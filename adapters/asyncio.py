@@ -169,6 +169,52 @@ class Resilient(Base):
         finally:
             del error  # or it would be kept alive by its own traceback
 
+    async def call(self, send: Send[T], key: str = "default", may_repeat: bool = False) -> T:  # noqa: FBT001, FBT002
+        """The value of `run(send, key, may_repeat)`, or what its `unwrap()` raises; the shortest way of all."""
+        target, known = self._targets.get(key), self._known
+        if (
+            target is None
+            or target.policy is not known
+            or self._timed
+            or (may_repeat and self._repeats)
+            or inside() is not None
+            or (bulkhead := target.bulkhead).used >= target.gate
+        ):
+            return (await self.run(send, key, may_repeat)).unwrap()
+        bulkhead.used += 1
+        generation = target.generation
+        try:
+            value = await send(self._first)
+        except Exception as failure:  # noqa: BLE001 - judged
+            error = failure
+        except BaseException:
+            self._leave_unproved(target, generation)
+            raise
+        else:
+            if generation == target.clean:
+                bulkhead.used -= 1
+                target.quiet += 1
+            else:
+                self._leave_late(target, generation)
+            return value
+        try:
+            finished = await self._go_on(
+                target,
+                generation,
+                None,
+                known,
+                NOTHING,
+                error,
+                send,
+                judge_exception,
+                None,
+                may_repeat,
+                True,  # noqa: FBT003
+            )
+            return finished.unwrap()
+        finally:
+            del error  # or it would be kept alive by its own traceback
+
     def guard(
         self,
         key: str = "default",

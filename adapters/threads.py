@@ -173,6 +173,10 @@ class Resilient(Base):
         finally:
             del attempt, error, ride  # or an error would be kept alive by its own traceback
 
+    def call(self, send: Send[T], key: str = "default", may_repeat: bool = False) -> T:  # noqa: FBT001, FBT002
+        """The value of `run(send, key, may_repeat)`, or what its `unwrap()` raises."""
+        return self.run(send, key, may_repeat).unwrap()
+
     def guard(
         self,
         key: str = "default",

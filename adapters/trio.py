@@ -147,6 +147,10 @@ class Resilient(Base):
         finally:
             del attempt, error, ride  # or an error would be kept alive by its own traceback
 
+    async def call(self, send: Send[T], key: str = "default", may_repeat: bool = False) -> T:  # noqa: FBT001, FBT002
+        """The value of `run(send, key, may_repeat)`, or what its `unwrap()` raises."""
+        return (await self.run(send, key, may_repeat)).unwrap()
+
     def guard(
         self,
         key: str = "default",

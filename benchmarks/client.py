@@ -22,7 +22,7 @@ KEY = "api.example"
 BARE = "a bare await"
 BARE_PLAIN = "a bare call of a plain function"
 OURS = "asyncio.Resilient, time limits left to the transport"
-UNWRAPPED = "the same with `.unwrap()`"
+VALUE = "the same by `call`, which returns the value"
 DEADLINE = "asyncio.Resilient as it ships, with a total deadline"
 HYX = "hyx: retry, breaker and bulkhead"
 TENACITY = "tenacity"
@@ -114,14 +114,14 @@ def _ours(kind: Any, policy: Policy, *, may_repeat: bool = False) -> Repeat:
     return repeat
 
 
-def _ours_unwrapped(kind: Any, policy: Policy) -> Repeat:
-    run = kind(policy).run
+def _ours_value(kind: Any, policy: Policy) -> Repeat:
+    call = kind(policy).call
 
     async def repeat(calls: int) -> int:
-        _check((await run(nothing, key=KEY)).unwrap())
+        _check(await call(nothing, KEY))
         begun_at = thread_time_ns()
         for _ in range(calls):
-            (await run(nothing, key=KEY)).unwrap()
+            await call(nothing, KEY)
         return thread_time_ns() - begun_at
 
     return repeat
@@ -133,10 +133,10 @@ def asyncio_run(policy: Policy, *, may_repeat: bool = False) -> Repeat:
     return _ours(Resilient, policy, may_repeat=may_repeat)
 
 
-def _asyncio_unwrapped() -> Repeat:
+def _asyncio_value() -> Repeat:
     from adapters.asyncio import Resilient
 
-    return _ours_unwrapped(Resilient, NO_DEADLINE)
+    return _ours_value(Resilient, NO_DEADLINE)
 
 
 def _asyncio_decorated() -> Repeat:
@@ -173,7 +173,7 @@ _ASYNCIO: dict[str, Callable[[], Repeat]] = {
     BARE: lambda: awaited(nothing),
     "one coroutine around it": lambda: awaited(one_wrapper),
     OURS: lambda: asyncio_run(NO_DEADLINE),
-    UNWRAPPED: _asyncio_unwrapped,
+    VALUE: _asyncio_value,
     "the same as a decorator": _asyncio_decorated,
     DEADLINE: lambda: asyncio_run(Policy()),
     "the same with `may_repeat=True`": lambda: asyncio_run(Policy(), may_repeat=True),

@@ -75,7 +75,7 @@ def _call_ns(name: str) -> Measurement:
     return lambda results: results.client.overhead(name)
 
 
-def _call_ratio(over: str, under: str = client.UNWRAPPED) -> Measurement:
+def _call_ratio(over: str, under: str = client.VALUE) -> Measurement:
     return lambda results: results.client.ratio(over, under)
 
 
@@ -115,13 +115,20 @@ GOALS = (
     Goal("`new_id()` beside `uuid.uuid4()`", 5, "x", _ids),
     Goal("an idempotency entry, of a million", 385, " B", lambda r: r.entry_bytes, at_most=True, digits=0),
     Goal(
-        "a resilient call, time limits left to the transport", 300, " ns", _call_ns(client.OURS), at_most=True, digits=0
+        "a resilient call, time limits left to the transport",
+        300,
+        " ns",
+        _call_ns(client.VALUE),
+        at_most=True,
+        digits=0,
     ),
     Goal("a resilient call with a total deadline", 1000, " ns", _call_ns(client.DEADLINE), at_most=True, digits=0),
     Goal("hyx with three policies, of our call's cost", 12, "x", _call_ratio(client.HYX), digits=1),
     Goal("tenacity, of our call's cost", 70, "x", _call_ratio(client.TENACITY), digits=0),
     Goal("the original client's pipeline, of our call's cost", 200, "x", _call_ratio(client.ORIGINAL), digits=0),
-    Goal("a resilient call, share of an httpx request", 0.1, " %", _request_share(client.OURS), at_most=True, digits=3),
+    Goal(
+        "a resilient call, share of an httpx request", 0.1, " %", _request_share(client.VALUE), at_most=True, digits=3
+    ),
     Goal("asyncio in virtual time, of a simulated event", 6, "x", _event_ratio(simulation.ASYNCIO), digits=1),
     Goal("trio with MockClock, of a simulated event", 20, "x", _event_ratio(simulation.TRIO), digits=1),
     Goal("a million breaker keys, 1 % unhealthy", 5, " MB", _registry_mb, at_most=True, digits=1),

@@ -26,7 +26,7 @@ def tables(results: Results) -> str:
         *(_sockets(results, load) for load in sorted({each.connections for each in results.slices})),
         _figures("In process, without a socket", "ns a request", results.in_process),
         _figures("Ids", "ns an id", results.ids),
-        _beside("A call that nothing happens to", "call", results.client, client.UNWRAPPED),
+        _beside("A call that nothing happens to", "call", results.client, client.VALUE),
         _beside("A request through httpx", "request", results.http_client, http_client.OURS, http_client.GET),
         _beside("A simulated event", "event", results.simulation, simulation.OURS),
         _figures("Memory of the registry", "MB", results.breakers, digits=1),

@@ -103,8 +103,8 @@ def test_every_variant_is_measured_in_every_round_with_its_own_number_of_calls()
 
 def test_the_report_has_a_row_for_each_variant_and_a_line_for_what_is_missing() -> None:
     beside = Beside(
-        {client.BARE: [50.0], client.UNWRAPPED: [250.0], client.HYX: [4050.0]},
-        {client.UNWRAPPED: client.BARE, client.HYX: client.BARE, "aiobreaker": client.BARE},
+        {client.BARE: [50.0], client.VALUE: [250.0], client.HYX: [4050.0]},
+        {client.VALUE: client.BARE, client.HYX: client.BARE, "aiobreaker": client.BARE},
         {"aiobreaker": "not importable: No module named 'aiobreaker'"},
     )
     found = results(client=beside)
@@ -124,7 +124,7 @@ def test_a_goal_whose_part_did_not_run_is_not_measured() -> None:
 @pytest.mark.filterwarnings("ignore")  # of the peers
 def test_the_client_part_measures_ours_and_any_peer_that_is_there() -> None:
     found = client.measure(rounds=1, slice_ns=20_000, seed=1)
-    for name in (client.BARE, client.OURS, client.UNWRAPPED, client.DEADLINE):
+    for name in (client.BARE, client.OURS, client.VALUE, client.DEADLINE):
         assert found.samples[name], found.missing
     assert set(found.samples) | set(found.missing) == {client.BARE, client.BARE_PLAIN, *found.bases}
 
