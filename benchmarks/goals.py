@@ -126,9 +126,7 @@ GOALS = (
     Goal("hyx with three policies, of our call's cost", 12, "x", _call_ratio(client.HYX), digits=1),
     Goal("tenacity, of our call's cost", 70, "x", _call_ratio(client.TENACITY), digits=0),
     Goal("the original client's pipeline, of our call's cost", 200, "x", _call_ratio(client.ORIGINAL), digits=0),
-    Goal(
-        "a resilient call, share of an httpx request", 0.1, " %", _request_share(client.OURS), at_most=True, digits=3
-    ),
+    Goal("a resilient call, share of an httpx request", 0.1, " %", _request_share(client.OURS), at_most=True, digits=3),
     Goal("asyncio in virtual time, of a simulated event", 6, "x", _event_ratio(simulation.ASYNCIO), digits=1),
     Goal("trio with MockClock, of a simulated event", 20, "x", _event_ratio(simulation.TRIO), digits=1),
     Goal("a million breaker keys, 1 % unhealthy", 5, " MB", _registry_mb, at_most=True, digits=1),
