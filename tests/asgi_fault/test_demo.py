@@ -113,7 +113,7 @@ DOCTORED: dict[str, list[Callable[[Entries], Entries]]] = {
         lambda entries: entries[1:],
     ],
     "budget": [without("/without"), twice("/with")],
-    "hedging": [changed(as_slow("/plain", 0.001)), changed(as_slow("/hedged", SLOW))],
+    "hedging": [changed(as_slow("/plain", 0.001)), changed(as_slow("/hedged", 2 * SLOW))],
     "rate-limit": [
         changed(lambda entry: sooner(2 / RATE)(entry) if entry["ordinal"] == 10 else {}),
         changed(lambda entry: {"status": 429} if entry["ordinal"] == 10 else {}),
