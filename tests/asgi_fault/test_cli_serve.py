@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from asgi_fault import __version__
+from tests.missing import missing
 from tests.processes import (
     ADDRESS,
     BOUND,
@@ -121,7 +122,7 @@ class TestWhatItPrints:
         try:
             socket.create_server(("::1", 0), family=socket.AF_INET6).close()
         except OSError:
-            pytest.skip("this machine has no IPv6")
+            missing("this machine has no IPv6")
         with running(Runner("serve", ("asgi_fault", "serve", "--host", "::1", "--port", "0")), wait=False) as server:
             found = eventually(lambda: re.search(r"http://\[::1\]:\d+", server.err), what="the URL")
             eventually(lambda: '"server.start"' in server.out)
@@ -327,7 +328,7 @@ def stop_and_find_the_port_free(server: Server) -> None:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A certificate for 127.0.0.1 and its key."""
     if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl command to make a certificate with")
+        missing("there is no openssl command to make a certificate with")
     folder = tmp_path_factory.mktemp("certificate")
     (folder / "config").write_text(
         "[req]\ndistinguished_name=name\nx509_extensions=more\nprompt=no\n[name]\nCN=localhost\n"
