@@ -12,8 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import pytest
-
+from tests.missing import missing
 from tests.sockets import TIMEOUT
 
 Address = tuple[str, int]
@@ -109,7 +108,7 @@ def curl(*arguments: str) -> Curled:
     """Run curl with URLs and options, without the user's configuration and proxies."""
     executable = shutil.which("curl")
     if executable is None:
-        pytest.skip("there is no curl on this machine")
+        missing("there is no curl on this machine")
     command = [executable, "--disable", "--noproxy", "*", "-sS", "-i", "--http1.1", "--max-time", f"{TIMEOUT:g}"]
     done = subprocess.run([*command, *arguments], capture_output=True, check=False, timeout=2 * TIMEOUT)
     return Curled(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))

@@ -20,6 +20,7 @@ import pytest
 from tests.asgi_fault.test_stopping import STOPS_WITHIN, in_progress
 from tests.clients import ask, curl, read_exactly, read_to_the_end, read_up_to, relay, see_over_tls
 from tests.fault_partition import FaultPartition, plain_client
+from tests.missing import missing
 from tests.processes import ADDRESS, RUNNERS, Pool, Runner, Server, eventually, running, serve
 from tests.sockets import TIMEOUT, Connection, connected
 
@@ -685,7 +686,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
     try:
         subprocess.run(command, check=True, capture_output=True)
     except FileNotFoundError:
-        pytest.skip("there is no openssl command to make a certificate with")
+        missing("there is no openssl command to make a certificate with")
     path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
     return str(path)
 
