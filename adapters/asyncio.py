@@ -309,70 +309,17 @@ class Resilient(Base):
                     "make it `async def`, or use adapters.threads"
                 )
             name = key if key is not None else f"{function.__module__}.{function.__qualname__}"
-            return wraps(function)(self._decorated(function, name, may_repeat, judge))
+
+            @wraps(function)
+            async def resilient_function(*args: P.args, **kwargs: P.kwargs) -> T:
+                send: Send[T] = lambda _: function(*args, **kwargs)  # noqa: E731
+                if judge is judge_exception:
+                    return await self.call(send, name, may_repeat)
+                return (await self.run(send, name, may_repeat, judge=judge)).unwrap()
+
+            return resilient_function
 
         return decorate
-
-    def _decorated(
-        self,
-        function: Callable[P, Awaitable[T]],
-        key: str,
-        may_repeat: bool,  # noqa: FBT001
-        judge: Judge,
-    ) -> Callable[P, Coroutine[Any, Any, T]]:
-        """`run` once more, without a `Finished` and a coroutine between, which cost as much as all the rest."""
-
-        async def resilient_function(*args: P.args, **kwargs: P.kwargs) -> T:
-            try:
-                target = self._targets[key]
-            except KeyError:
-                target = self._new_target(key)
-            if (
-                target.policy is not (known := self._known)
-                or inside() is not None
-                or (bulkhead := target.bulkhead).used >= target.gate
-            ):
-                finished = await self._ride(
-                    self._new_call(key, may_repeat, replayable=True),
-                    lambda _: function(*args, **kwargs),
-                    judge,
-                ).drive(None)
-                return finished.unwrap()
-            bulkhead.used += 1
-            generation = target.generation
-            limit = error = None
-            value: Any = NOTHING
-            if self._timed or (may_repeat and self._repeats):
-                limit = self._begin(target, generation, may_repeat and self._repeats)
-            try:
-                value = await function(*args, **kwargs)
-                outcome = SUCCESS if judge is judge_exception else judge(value, None)
-            except Exception as failure:  # noqa: BLE001 - judged below
-                error = failure
-            except BaseException as failure:
-                if limit is None or not limit.end(failure):
-                    self._leave_unproved(target, generation)
-                    raise
-            else:
-                if outcome is SUCCESS:
-                    if limit is not None:
-                        limit.end()
-                    if generation == target.clean:
-                        bulkhead.used -= 1
-                        target.quiet += 1
-                    else:
-                        self._leave_late(target, generation)
-                    return value  # type: ignore[no-any-return]
-            try:
-                send: Send[T] = lambda _: function(*args, **kwargs)  # noqa: E731
-                finished = await self._go_on(
-                    target, generation, limit, known, value, error, send, judge, None, may_repeat, replayable=True
-                )
-            finally:
-                del error  # or it would be kept alive by its own traceback
-            return finished.unwrap()
-
-        return resilient_function
 
     def _new_target(self, key: str) -> Target:
         self._running_loop()  # better the first call than the first that fails
